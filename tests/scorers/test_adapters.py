@@ -439,3 +439,12 @@ def test_an_interrupted_run_gives_the_cursor_back(data, base, tmp_path, monkeypa
 def test_the_device_is_an_option_of_every_loaded_model(adapter, capsys):
     assert p2l("evaluate", "--votes", "held_out.jsonl", "--model", adapter, "--device", "nowhere") == 2
     assert "device 'nowhere' cannot be used" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named_before_weights_are_read(adapter, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(adapter, folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    for device in ("nowhere", "meta", "cuda:77"):
+        with pytest.raises(P2LError, match=f"device '{device}' cannot be used"):
+            P2L.from_pretrained(folder, device=device)

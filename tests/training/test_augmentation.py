@@ -16,8 +16,13 @@ def read(prompts):
     return torch.tensor([[float(sum(map(ord, prompt)))] for prompt in prompts])
 
 
+def with_copies(number=4, **options):
+    copies = torch.stack([read(copy) for copy in changed_copies(PROMPTS, number, options.get("seed", 0))])
+    return VectorsWithCopies(read(PROMPTS), copies, **options)
+
+
 def test_a_row_is_the_prompt_or_one_of_its_copies():
-    found = VectorsWithCopies.of(PROMPTS, read(PROMPTS), read, number=3, share=0.5)
+    found = with_copies(3, share=0.5)
     assert len(found) == len(PROMPTS)
     rows = np.tile([2, 0, 1], 300)
     values = found[rows].numpy()[:, 0]
@@ -30,18 +35,15 @@ def test_a_row_is_the_prompt_or_one_of_its_copies():
     assert found.own.numpy()[:, 0].tolist() == own.tolist()  # reading leaves the vectors as they were
 
 
-def test_without_copies_every_row_is_the_prompt():
+def test_with_a_share_of_nothing_every_row_is_the_prompt():
     vectors = read(PROMPTS)
     rows = np.array([1, 1, 0])
-    for found in (
-        VectorsWithCopies.of(PROMPTS, vectors, read, number=0),
-        VectorsWithCopies(vectors, vectors[None], 0.0),
-    ):
-        assert torch.equal(found[rows], vectors[rows])
+    found = VectorsWithCopies(vectors, vectors[None] + 1, share=0.0)
+    assert torch.equal(found[rows], vectors[rows])
 
 
 def test_the_seed_decides():
     rows = np.arange(3).repeat(20)
-    first, same, other = (VectorsWithCopies.of(PROMPTS, read(PROMPTS), read, seed=s)[rows] for s in (1, 1, 2))
+    first, same, other = (with_copies(seed=s)[rows] for s in (1, 1, 2))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)

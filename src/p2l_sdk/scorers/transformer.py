@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ _PROBLEMS = {
     "unexpected_keys": "config.json knows nothing of the tensor",
     "error_msgs": "a tensor cannot be read:",
 }
+
+_T = TypeVar("_T")
 
 auto_classes.register()
 
@@ -75,6 +77,7 @@ class TransformerScorer:
                 `base` is given for a model that is not an adapter.
             P2LError: the device cannot be used.
         """
+        _on(device, lambda place: torch.empty(1, device=place))  # before weights are fetched and read
         adapter = (folder / ADAPTER_CONFIG).is_file()
         if base is not None and not adapter:
             raise ModelFormatError(f"{str(folder)!r} is a whole model, no adapter: it takes no base")
@@ -90,12 +93,7 @@ class TransformerScorer:
                 model = _whole_model(folder)
             tokenizer = saved_tokenizer(folder)
         _check_numbers(model)
-        try:
-            if torch.device(device or "cpu").type == "meta":
-                raise RuntimeError("it holds no numbers")
-            scorer = cls(model.to(device or "cpu"), tokenizer)
-        except (RuntimeError, AssertionError) as error:
-            raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        scorer = _on(device, lambda place: cls(model.to(place), tokenizer))
         scorer.warm_up()
         return scorer
 
@@ -230,6 +228,17 @@ def shallow_copy(module: Any) -> Any:
     copied = copy.copy(module)
     copied.__dict__["_modules"] = dict(module._modules)
     return copied
+
+
+def _on(device: str | None, work: Callable[[torch.device], _T]) -> _T:
+    """The result of work that needs a torch device, the CPU if none is named."""
+    try:
+        place = torch.device(device or "cpu")
+        if place.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        return work(place)
+    except (RuntimeError, AssertionError) as error:
+        raise P2LError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _check_numbers(model: P2LModel) -> None:

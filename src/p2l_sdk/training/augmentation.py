@@ -5,13 +5,8 @@ Only for frozen backbones: the vectors of prompts and copies are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 import torch
-
-from p2l_sdk.modeling.prompt_p2l import Prompt
-from p2l_sdk.rewording.copies import changed_copies
 
 
 class VectorsWithCopies:
@@ -27,21 +22,6 @@ class VectorsWithCopies:
     def __init__(self, vectors: torch.Tensor, copies: torch.Tensor, share: float = 0.8, seed: int = 0) -> None:
         self.own, self.copies, self.share = vectors, copies, share
         self._random = np.random.default_rng([seed, 1])
-
-    @classmethod
-    def of(
-        cls,
-        prompts: Sequence[Prompt],
-        vectors: torch.Tensor,
-        read: Callable[[list[Prompt]], torch.Tensor],
-        *,
-        number: int = 4,
-        share: float = 0.8,
-        seed: int = 0,
-    ) -> VectorsWithCopies:
-        """With `number` copies of each prompt, whose vectors `read` computes."""
-        copies = [read(copy) for copy in changed_copies(prompts, number, seed)]
-        return cls(vectors, torch.stack(copies) if copies else vectors[None, :0], share if copies else 0.0, seed)
 
     def __len__(self) -> int:
         return len(self.own)
