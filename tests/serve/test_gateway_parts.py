@@ -57,7 +57,8 @@ def test_what_a_request_asks_for():
     size = parse(messages=messages, tools=[{"type": "function"}]).size
     tools = len(json.dumps([{"type": "function"}]))
     assert (size.text, size.most) == (5 + tools, len(json.dumps(messages)) + tools - len(IMAGE))
-    assert (size.images, size.other) == (1, 1000 + 4 * 2 + 1 + 4)  # a line for each bracket, and "type" again
+    grown = 4 * 2 + 1 + 4  # a line for each bracket, and "type" again
+    assert (size.images, size.other) == (1, 1000 + grown + (tools + grown))  # and all once more
 
 
 def test_a_body_is_rewritten_without_being_parsed_and_written_again():

@@ -74,9 +74,9 @@ def sum_of(found: Size) -> int:
     return found.most + found.other
 
 
-def test_usual_tools_and_calls_count_little_more_than_their_bytes():
+def test_usual_tools_count_little_more_than_twice_their_bytes_and_calls_than_once():
     tools = [{"type": "function", "function": {"name": "f", "description": "Reads a file. " * 20}}]
-    assert size(tools=tools).other < 1000 + 60
+    assert size(tools=tools).other < 1000 + len(json.dumps(tools)) + 2 * 60  # as JSON, which is in `most`, and in words
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"path": "x" * 999})}}
     found = size(messages=[{"role": "assistant", "content": None, "tool_calls": [call]}])
     assert 1000 <= found.other < 1000 + 50  # the tool that LiteLLM adds for Anthropic, beside calls without tools

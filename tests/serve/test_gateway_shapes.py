@@ -60,6 +60,25 @@ def test_a_field_of_another_shape_than_usual_is_refused_by_its_name(name):
     check_charges(request, (next(iter(fields)),))
 
 
+@pytest.mark.parametrize("role", ["cache", "ipython", "TOOL", "Function", "tool ", "critic", ""])
+def test_a_role_that_is_not_usual_is_refused_and_allowed_as_the_result_of_a_tool(role):
+    """Moonshot keeps what `cache` names for as long as it says, by the minute; Llama's templates write results of tools
+    for `ipython`, and Cohere's for any case of `tool`, with escapes."""
+    message = {"role": role, "content": "<" * 1000}
+    request = parsed(messages=[{"role": "user", "content": "a"}, message])
+    with pytest.raises(BadRequest, match="may be charged beside tokens, and this key has a budget") as refused:
+        check_charges(request, ())
+    assert f"{role!r} in message 1" in str(refused.value)
+    check_charges(request, (role,))
+    result = parsed(messages=[{"role": "user", "content": "a"}, {**message, "role": "tool"}]).size
+    assert request.size.other == result.other + 100_000
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
+def test_usual_roles_pass(role):
+    check_charges(parsed(messages=[{"role": role, "content": "x"}]), ())
+
+
 def kept(**more: Any) -> dict[str, Any]:
     return {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", **more}}
 

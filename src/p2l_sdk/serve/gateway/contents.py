@@ -22,7 +22,7 @@ from p2l_sdk.serve.gateway.media import (
     tokens_if_text,
     tokens_of_text,
 )
-from p2l_sdk.serve.gateway.repeats import RESULTS
+from p2l_sdk.serve.gateway.repeats import ROLES, SAID
 
 UNKNOWN, USUAL_UNKNOWN = 100_000, 3000  # tokens of a part whose size the request does not show: a video, a file
 _AUDIO_BYTES, _USUAL_AUDIO_BYTES = 64, 1000  # of base64 per token of audio: at least, usually
@@ -79,8 +79,8 @@ _OWN = {  # litellm's names for what other vendors say in an answer
 _THOUGHT_OF = ("extra_content", "provider_specific_fields", "reasoning_details", "thinking_blocks")
 _CALL = {"name": str, "arguments": ANY, "provider_specific_fields": _OWN}
 _MESSAGE: dict[str, Any] = {  # beside `content`; what is no sound costs its bytes
-    "role": str, "name": str, "tool_call_id": str, "refusal": str, "reasoning_content": str, "reasoning": str,
-    "prefix": PLAIN, "partial": PLAIN, "cache_control": _KEPT, "function_call": _CALL,
+    "name": str, "tool_call_id": str, "refusal": str, "reasoning_content": str, "reasoning": str, "prefix": PLAIN,
+    "partial": PLAIN, "cache_control": _KEPT, "function_call": _CALL,
     "audio": {"id": str, "data": str, "expires_at": PLAIN, "transcript": str},
     "tool_calls": [{
         "id": str, "type": str, "index": PLAIN, "function": _CALL, "custom": {"name": str, "input": str},
@@ -184,15 +184,17 @@ class Contents:
             for name, value in message.items():
                 if not _says_nothing(value):
                     self._read(name, value)
-            if message.get("role") in RESULTS:  # which templates write as strings in JSON
+            if message.get("role") not in SAID:  # results of tools, which templates write as strings in JSON
                 for text in _strings(message.get("content")):
                     self._result(text)
 
     def _read(self, name: str, value: Any) -> None:
         if name == "content":
             self._content(value)
-        elif name == "role" and isinstance(value, str):
-            pass
+        elif name == "role":
+            if value not in ROLES:
+                self._note(value)
+                self.other += UNKNOWN
         elif name not in _MESSAGE or (name == "audio" and not isinstance(value, dict)):
             self._note(name)
             if value:

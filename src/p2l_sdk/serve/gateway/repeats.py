@@ -12,10 +12,12 @@ from typing import Any
 
 from p2l_sdk.serve.gateway.longest import longest
 
-RESULTS = ("tool", "function")  # roles
+SAID = ("system", "developer", "user", "assistant")
+ROLES = (*SAID, "tool", "function")
+"""Of messages. Any other may be a template's own name for the result of a tool (Llama's `ipython`), or an order to the
+vendor (Moonshot's `cache`)."""
 _SYSTEM = ("system", "developer")
 _TWICE = 2
-_AS_TEXT = 1  # some write tools in words, or in Python, with each name several times (MiniCPM3's, vLLM's for Hermes)
 _PREFACE = 512  # tokens that a template writes before each system message, at most
 
 
@@ -30,7 +32,7 @@ def names_again(messages: Sequence[Mapping[str, Any]]) -> int:
             found, most = found + tokens, max(most, tokens)
             by_id[identity] += tokens
     for message in messages:
-        if message.get("role") in RESULTS:
+        if message.get("role") not in SAID:
             identity = str(message.get("tool_call_id"))
             own = (message.get(name) for name in ("name", "tool_call_id"))
             found += sum(longest(text) for text in own if isinstance(text, str))
@@ -39,9 +41,9 @@ def names_again(messages: Sequence[Mapping[str, Any]]) -> int:
 
 
 def tools_again(messages: Sequence[Mapping[str, Any]]) -> int:
-    """How many times more than once templates may write the tools of a request."""
+    """How many times more than once templates may write the tools of a request for what its messages say."""
     users = [_text(message) for message in messages if message.get("role") == "user"]
-    return _AS_TEXT + max(0, users.count(users[-1]) - 1 if users else 0) + _systems(messages)
+    return max(0, users.count(users[-1]) - 1 if users else 0) + _systems(messages)
 
 
 def prefaces(messages: Sequence[Mapping[str, Any]]) -> int:

@@ -91,7 +91,9 @@ class Size:
         other += names_again(values["messages"])
         again = prefaces(values["messages"])
         if tools:
-            again += tools_again(values["messages"]) * sum(bytes_[name] + grown[name].tokens for name in tools)
+            once = sum(bytes_[name] + grown[name].tokens for name in tools)
+            other += once  # some write them in words, with names or descriptions twice (MiniCPM3's, Hermes', gpt-oss)
+            again += tools_again(values["messages"]) * once
         usual = held.usual + (_USUAL_TOOLS if tools else 0)
         kept = any(values.get(name) for name in _KEPT) or any(
             _may_mark(text) for text in read.values() if text[0] != '"'
