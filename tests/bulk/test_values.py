@@ -210,7 +210,7 @@ def test_words_have_the_tokens_of_the_tokenizer(routing9):
     encoder, fast = routing9._scorer._encode, for_many(routing9._scorer)._scorer._encode
     assert type(fast).__name__ == "WordEncoder"
     letters = strategies.characters(exclude_categories=("Cs",)) | strategies.sampled_from(
-        "abz AZ09 .,'\"-_[]#\t\n\r\x0b\x1c\x7f\x85\xa0éÉñßΣς\u0130\u0131ﬁ漢字ひ한\u0301\u200b\u2028🙂"
+        "abz AZ09 .,'\"-_[]#\t\n\r\x0b\x1c\x7f\x85\xa0éÉñßΣς\u0130\u0131ﬁ漢字ひ한\u0301\u200b\u2028🙂👍ไทยกᚠ𝕳𝖊𝖑𝖑⭐①ნაш"
     )
 
     @settings(max_examples=300, deadline=None)

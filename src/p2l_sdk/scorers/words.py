@@ -14,12 +14,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from tokenizers import Regex
+from tokenizers.normalizers import Replace
+
 from p2l_sdk.modeling.prompt_p2l import PromptEncoder
 
 _MOST_CHARACTERS = 1_000_000  # of the words that are remembered, some 150,000
 _LONGEST = 24  # characters of one: what is longer is rare, and may be a password
 _PLAIN = re.compile(r"[\t\n\r -~]*")
 _WORDS = re.compile(r"[A-Za-z0-9]+|[!-/:-@\[-`{-~]")
+_CLASSES = re.compile(r"\[[^\[\]^&]+\](?:\+|\{\d+,\})(?:\|\[[^\[\]^&]+\](?:\+|\{\d+,\}))*")  # of a regular expression
+_ASCII = bytes(range(128)).decode()
 _BETWEEN_BLANKS = re.compile(r"[^ \t\n\r]+")
 
 
@@ -64,9 +69,20 @@ def _words_of(text: str) -> list[str]:
 
 
 def reads_words(encoder: PromptEncoder) -> bool:
-    """Whether an encoder's tokenizer is BERT's: its normalizer, its rules of words, and nothing around them."""
+    """Whether an encoder's tokenizer is BERT's: its normalizer, its rules of words, and nothing around them but marks
+    for what it cannot spell (`training/unread_scripts.py`)."""
     state = json.loads(encoder.tokenizer.to_str())
-    rules = (state["normalizer"] or {}).get("type"), (state["pre_tokenizer"] or {}).get("type"), state["model"]["type"]
+    normalizer = state["normalizer"] or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    normalizer = steps[-1] if steps and all(map(_marks, steps[:-1])) else {}
+    rules = normalizer.get("type"), (state["pre_tokenizer"] or {}).get("type"), state["model"]["type"]
     special = all(token["special"] for token in state["added_tokens"])
     plain = encoder.tokenizer.encode_special_tokens and not encoder.spec.add_special_tokens
     return rules == ("BertNormalizer", "BertPreTokenizer", "WordPiece") and special and plain
+
+
+def _marks(rule: dict[str, Any]) -> bool:
+    """Whether a rule replaces runs of characters, none of them ASCII, so that it reads each word by itself."""
+    pattern = str((rule.get("pattern") or {}).get("Regex"))
+    plain = rule.get("type") == "Replace" and str(rule.get("content")).isascii() and _CLASSES.fullmatch(pattern)
+    return bool(plain) and Replace(Regex(pattern), "").normalize_str(_ASCII) == _ASCII

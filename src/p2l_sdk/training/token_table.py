@@ -22,6 +22,7 @@ from p2l_sdk.modeling.prompt_p2l import pad
 from p2l_sdk.modeling.spec_p2l import STATIC_BACKBONE
 from p2l_sdk.scorers.backbone import BaseModel, require_embeddings
 from p2l_sdk.scorers.static import read_tokenizer
+from p2l_sdk.training.unread_scripts import mark_unread
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ def distil(encoder: str | Path, width: int = 256, batch_size: int = 512) -> Toke
     _, axes = np.linalg.eigh(vectors.T @ vectors)  # ascending
     components = vectors @ axes[:, ::-1][:, :width]
     backend = hf_tokenizer.backend_tokenizer
-    return TokenTable(Tokenizer.from_str(backend.to_str()), components.astype(np.float32))
+    return TokenTable(mark_unread(Tokenizer.from_str(backend.to_str())), components.astype(np.float32))
 
 
 def table_of(folder: Path) -> TokenTable:
