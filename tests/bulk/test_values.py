@@ -192,7 +192,7 @@ def test_settings_that_do_not_fit_are_refused():
         ({"aggregate": "some"}, "aggregate"),
         ({"cost": 1.0, "total": 1.0}, "not both"),
         ({"route": "per-prompt", "total": 1.0}, "for all prompts"),
-        ({"models": ("a",)}, "of a router"),
+        ({"models": ("a",)}, "routed between"),
         ({"top": -1}, "top"),
     ):
         with pytest.raises(P2LError, match=told):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.bulk.arrow import need_pyarrow
+from p2l_sdk.bulk.files import changes
 from p2l_sdk.bulk.left import NEW, PROBE, again, note_of, run_of, same_probe, summary_of
 from p2l_sdk.errors import P2LError
 from p2l_sdk.outputs.faults import write_faults
@@ -82,12 +83,12 @@ class RunFolder:
     def write_table(self, path: Path, table: pyarrow.Table) -> None:
         """Write a table as Parquet; P2LError if that fails."""
         pa = need_pyarrow()
-        with new_file(path, keep=False) as partial:
+        with new_file(path, keep=False, advice=_ADVICE) as partial:
             pa.parquet.write_table(table, partial, compression="zstd")
 
     def write(self, path: Path, content: str | bytes) -> None:
         """Write a small file; P2LError if that fails."""
-        with new_file(path, keep=False) as partial:
+        with new_file(path, keep=False, advice=_ADVICE) as partial:
             partial.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
     @contextlib.contextmanager
@@ -157,8 +158,8 @@ class RunFolder:
         summary = summary_of(self.folder / SUMMARY) if os.path.isdir(self.folder) else None
         if summary is None:
             return None
-        if _difference(summary["run"], run) is not None:
-            raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}); {NEW}")
+        if (what := _difference(summary["run"], run)) is not None:
+            raise P2LError(f"{str(output)!r} holds another finished run ({SUMMARY}): {what}; {NEW}")
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # it was killed at the very end
         return summary
 
@@ -171,29 +172,28 @@ class RunFolder:
 
 
 def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """The name of a setting that differs; None if two runs compute the same."""
+    """What differs between two runs, in words; None if they compute the same."""
     for name in dict.fromkeys([*known, *wanted]):
         old, new = known.get(name), json.loads(json.dumps(wanted.get(name)))
         if not (same_probe(old, new) if name == PROBE else old == new):
-            return name
+            if name == PROBE:
+                return "the weights of the model have changed"
+            if name == "files" and isinstance(old, list):
+                return changes(old, new)
+            return f"{name} was {_shown(old)}, and is {_shown(new)}"
     return None
 
 
 def _require_same(known: Mapping[str, Any], wanted: Mapping[str, Any], output: str | Path) -> None:
     """Raise P2LError, naming what differs, unless a run computes the same as the one that it goes on with."""
-    name = _difference(known, wanted)
-    if name is not None:
-        was, now = (_shown(name, run.get(name)) for run in (known, wanted))
-        what = "the weights of the model have changed" if name == PROBE else f"{name} was {was}, and is {now}"
+    what = _difference(known, wanted)
+    if what is not None:
         raise P2LError(
             f"{str(output)!r} holds a run that was stopped, and this one differs from it: {what}; give the same "
             "settings to go on, or name another folder"
         )
 
 
-def _shown(name: str, value: Any) -> str:
-    if name == "files" and isinstance(value, list) and all(isinstance(file, list) and len(file) == 2 for file in value):
-        told = ", ".join(f"{file}: {size} bytes" for file, size in value[:3])
-        return f"{len(value)} file{'' if len(value) == 1 else 's'} ({told}{', ...' if len(value) > 3 else ''})"
+def _shown(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:100]}..."

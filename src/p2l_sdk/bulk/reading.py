@@ -6,37 +6,37 @@ has the type that its first block shows.
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import itertools
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import CATEGORY, ERROR, PROMPT
+from p2l_sdk.bulk.chunks import opened, parquet_chunks
+from p2l_sdk.bulk.files import files_of, identity, n_rows
 from p2l_sdk.errors import P2LError, TableError, did_you_mean
 from p2l_sdk.tables.columns import LONGEST_LABEL, is_missing
-from p2l_sdk.tables.documents import json_value
-from p2l_sdk.tables.files import UNTYPED, kind_of
+from p2l_sdk.tables.files import kind_of
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.headers import guess, known_columns
 from p2l_sdk.tables.inside import cells_inside, prompt_inside
-from p2l_sdk.tables.parquet import arrow_batches, parquet_rows, parquet_values
-from p2l_sdk.tables.places import Place, Places
-from p2l_sdk.tables.plain import plain_values
+from p2l_sdk.tables.parquet import parquet_names
+from p2l_sdk.tables.places import Place
 from p2l_sdk.tables.prompt_cells import PromptCells
-from p2l_sdk.tables.sources import ABSENT, Chunk, Source, open_source, table_errors
-from p2l_sdk.tables.text import expanded, open_text, text_lines
+from p2l_sdk.tables.sources import ABSENT, Chunk, Source, hub_repository, table_errors
+from p2l_sdk.tables.text import expanded
 
 if TYPE_CHECKING:
     import pyarrow
 
 FILE, ROW, ID = "file", "row", "id"
-_LINES, _TEXT, _ROWS = (".jsonl", ".ndjson"), ("", ".txt", ".md"), 20_000
+_PEEK = 100  # lines of a file that are looked at before the work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,39 +103,68 @@ class Input:
     """The rows of files, in their order.
 
     Args:
-        names: files, patterns of files ("logs/*.parquet") and Hub data sets.
+        names: files, patterns of files ("logs/*.parquet"), folders and Hub data sets.
         columns: which columns are read.
+        but: a folder whose files are no input: that of the results.
 
     Attributes:
-        files: the names, patterns resolved.
+        files: the names, patterns and folders resolved.
         places: file -> where its rows stand ("line 7"), for those read so far.
 
     Raises:
-        TableError: no file is named like a pattern, or there is no name.
+        TableError: no file is named like a pattern, or a folder holds none; or there is no name.
     """
 
-    def __init__(self, names: Sequence[str | Path], columns: Columns) -> None:
+    def __init__(self, names: Sequence[str | Path], columns: Columns, but: Path | None = None) -> None:
         self.columns = columns
-        self.files = list(itertools.chain.from_iterable(map(_files, map(str, names))))
+        self.files = list(itertools.chain.from_iterable(files_of(str(name), but) for name in names))
         if not self.files:
             raise TableError("there is no input; name a file")
-        twice = next((name for name in self.files if self.files.count(name) > 1), None)
-        if twice is not None:
-            raise TableError(f"{twice!r} is named twice, and its prompts would count twice; name it once")
+        named = set[str]()
+        for name in self.files:
+            path = expanded(name)
+            real = os.path.realpath(path) if os.path.exists(path) else name  # ./a.jsonl, and links, are the same file
+            if real in named:
+                raise TableError(f"{name!r} is named twice, and its prompts would count twice; name it once")
+            named.add(real)
         self.places: dict[str, Place] = {}
         self._types = Types()
 
     def identity(self) -> list[list[Any]]:
-        """Name and size in bytes of each file (None: not on this disk), to recognise the input of a run."""
-        found: list[list[Any]] = []
+        """What each file is recognised by, to go on with a run of the same input."""
+        return [identity(name) for name in self.files]
+
+    def require_columns(self) -> None:
+        """Look at the beginning of each file, so that one that cannot be read, or has no such column, is no surprise
+        after hours.
+
+        Raises:
+            TableError: as `blocks`, for what the first rows tell.
+        """
+        sound = set[tuple[str, ...]]()  # names of columns that a file has been found with
         for name in self.files:
-            path = expanded(name)
-            found.append([name, path.stat().st_size if path.is_file() else None])
-        return found
+            if not os.path.isdir(expanded(name)) and hub_repository(name) is None:
+                with table_errors(TableError, name):
+                    self._require_columns(name, sound)
+
+    def _require_columns(self, name: str, sound: set[tuple[str, ...]]) -> None:
+        path, names = expanded(name), tuple[str, ...]()
+        if kind_of(name) == ".parquet" and path.is_file():
+            names = tuple(parquet_names(path))
+        else:
+            with contextlib.suppress(TableError):  # its first lines may be bad, and others not
+                names = tuple(opened(name, {}, _PEEK).peek()[0])
+        wanted = {self.columns.prompt or PROMPT, self.columns.id, self.columns.by, *self.columns.keep} - {None}
+        if names in sound or wanted <= set(names):
+            return
+        first, source = opened(name, {}).peek()  # whether they are there by other names
+        if first:
+            self._wanted(first, source.untyped)
+        sound.add(names)
 
     def n_rows(self) -> int | None:
         """About how many rows there are; None if that is not known before they are read."""
-        counts = [_n_rows(name) for name in self.files]
+        counts = [n_rows(name) for name in self.files]
         return None if None in counts else sum(n for n in counts if n is not None)
 
     def parts(self, size: int) -> Iterator[dict[str, Any]]:
@@ -161,7 +190,7 @@ class Input:
         start = 0
         with table_errors(TableError, name):
             faults: dict[int, str] = {}
-            source = _opened(name, faults)
+            source = opened(name, faults)
             self.places[name] = source.place
             first, source = source.peek()
             if not first:
@@ -169,7 +198,7 @@ class Input:
             wanted = self._wanted(first, source.untyped)
             own = list(dict.fromkeys(their if their in first else their.partition(".")[0] for their in wanted.values()))
             if kind_of(name) == ".parquet" and len(own) < len(first):  # its other columns may be far larger
-                source = Source(name, _parquet(expanded(name), own), place=source.place)
+                source = Source(name, parquet_chunks(expanded(name), own), place=source.place)
             cells = PromptCells()
             theirs = "prompt" if PROMPT in wanted else "conversation_a"
             for chunk in source.chunks:
@@ -303,80 +332,3 @@ def _cells(chunk: Chunk, name: str, n: int) -> list[Any]:
     if column is None:
         return [None] * n
     return [None if value is ABSENT else value for value in column] if ABSENT in column else column
-
-
-def _files(name: str) -> list[str]:
-    """The files of a pattern, sorted; of a folder, its Parquet files; the name itself if it is neither."""
-    path = expanded(name)
-    if any(mark in name for mark in "*?[") and not path.exists():
-        found = sorted(glob.glob(str(path), recursive=True))
-        if not found:
-            raise TableError(f"no file is named like {name!r}")
-        return [file for file in found if os.path.isfile(file)]
-    return [name]
-
-
-def _opened(name: str, faults: dict[int, str]) -> Source:
-    """A file, or whatever else a name stands for, as a source; faulty lines are added to the faults."""
-    path, places = expanded(name), Places("line")
-    if path.is_file() and kind_of(name) in _LINES:
-        return Source(name, _json_chunks(path, places, faults), place=places)
-    if path.is_file() and kind_of(name) is None and path.suffix.lower() in _TEXT:
-        return Source(name, _text_chunks(path, places), place=places)
-    return open_source(name)
-
-
-def _json_chunks(path: Path, places: Places, faults: dict[int, str]) -> Iterator[Chunk]:
-    """JSON lines; one that is none is a row without values, and a fault."""
-    with open_text(path) as file:
-        lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
-        for at in itertools.count(0, _ROWS):
-            rows: list[Mapping[str, Any]] = []
-            for row, (number, line) in enumerate(itertools.islice(lines, _ROWS), at):
-                places.note(row, number)
-                try:
-                    value = json_value(line.removeprefix("\ufeff"))
-                    if not isinstance(value, dict):
-                        raise ValueError("it is no object")
-                    rows.append(value)
-                except (ValueError, RecursionError) as error:
-                    rows.append({})
-                    faults[row] = f"this is no JSON object: {error}"
-            if not rows:
-                return
-            names = dict.fromkeys(itertools.chain.from_iterable(rows))
-            if names or at:
-                yield {name: [row.get(name) for row in rows] for name in names or ("prompt",)}
-            else:
-                raise TableError(f"its first {len(rows):,} lines hold no JSON object: {faults[0]}")
-
-
-def _text_chunks(path: Path, places: Places) -> Iterator[Chunk]:
-    with open_text(path) as file:
-        lines = text_lines(file)
-        for at in itertools.count(0, _ROWS):
-            held = list(itertools.islice(lines, _ROWS))
-            if not held:
-                return
-            for row, (number, _) in enumerate(held, at):
-                places.note(row, number)
-            yield {PROMPT: [line for _, line in held]}
-
-
-def _parquet(path: Path, columns: list[str]) -> Iterator[Chunk]:
-    with parquet_values(path):
-        for table in arrow_batches(path, columns):
-            yield {name: plain_values(table.column(name)) for name in columns}
-
-
-def _n_rows(name: str) -> int | None:
-    path, kind = expanded(name), kind_of(name)
-    if not path.is_file():
-        return None
-    if kind == ".parquet":
-        return parquet_rows(path)
-    if path.suffix.lower() not in (*_LINES, *UNTYPED[:2], *_TEXT):  # compressed, or a document
-        return None
-    with path.open("rb") as file:
-        n = sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
-    return max(0, n - (kind in UNTYPED))

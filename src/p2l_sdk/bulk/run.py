@@ -29,8 +29,9 @@ from p2l_sdk.outputs.faults import real_path
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.p2l import P2L
 from p2l_sdk.scorers.encoder import warn_of_cut
+from p2l_sdk.scorers.static import StaticScorer
 
-PART_ROWS = 20_000
+PART_ROWS, SLOW_PART_ROWS = 20_000, 2_000  # of a static model, and of a transformer: minutes of a core
 _PROBE = "What is this?"  # as good as any other prompt
 _FIRST = 20  # faulty rows in a summary
 _OFTEN = 16  # parts after which the merged statistics are saved, and those of the parts are removed
@@ -52,7 +53,7 @@ class Summary:
         mean_cost: of the routes, USD per response, exactly; None if nothing is routed, or a cost is not known.
         multiplier: with a joint budget, its price of money: score per USD at the margin.
         totals: the statistics; None if none were kept.
-        resumed: rows that an earlier run had scored.
+        resumed: prompts that an earlier run had scored.
     """
 
     folder: Path
@@ -81,7 +82,7 @@ def score_files(
     *,
     columns: Columns | None = None,
     processes: int | None = None,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
     ray: str | None = None,
     progress: Progress | None = None,
 ) -> Summary:
@@ -90,13 +91,14 @@ def score_files(
     The same call goes on where a stopped one ended; the results are the same to the byte.
 
     Args:
-        files: files of prompts (.parquet, .jsonl, .csv, ..., also .gz), patterns of them, Hub data sets.
+        files: files of prompts (.parquet, .jsonl, .csv, ..., also .gz), patterns of them, folders, Hub data sets.
         output: a new folder, or that of a run that was stopped.
         settings: what is computed.
         columns: which columns are read.
         processes: number of worker processes; by default one for each core if the model is quick (static), and 1, this
             process, for others. They change no result.
-        part_rows: rows of a part: what is lost at most when a run is stopped, in each process.
+        part_rows: rows of a part: what is lost at most when a run is stopped, in each process; by default 20,000 if the
+            model is static, and 2,000 for others.
         ray: score on this Ray cluster instead, in actors (`processes` is their number): "local", "auto", "host:port" or
             "ray://host:10001". It changes no result either.
         progress: called with the number of rows done and that of all (None: not known).
@@ -111,12 +113,15 @@ def score_files(
         P2LWarning: prompts were longer than what the model reads.
     """
     need_pyarrow()
-    part_rows = whole_number("part_rows", part_rows, least=1)
+    if part_rows is not None:
+        part_rows = whole_number("part_rows", part_rows, least=1)
     if processes is not None:
         processes = whole_number("processes", processes, least=1)
     names = [files] if isinstance(files, str | Path) else list(files)
     settings, columns = settings or Settings(), columns or Columns()
-    source, scorer = Input(names, columns), BatchScorer(settings)
+    place = real_path(output)
+    source, scorer = Input(names, columns, but=place), BatchScorer(settings)
+    part_rows = part_rows or (PART_ROWS if isinstance(scorer.p2l._scorer, StaticScorer) else SLOW_PART_ROWS)
     run = {
         "files": source.identity(),
         **settings.to_dict(),
@@ -128,9 +133,10 @@ def score_files(
     if settings.route is not None:
         assert scorer.router is not None
         run["route_costs"] = [None if math.isnan(price) else float(price) for price in scorer.router.known_prices]
-    folder = RunFolder(real_path(output), waiting=settings.joint)
+    folder = RunFolder(place, waiting=settings.joint)
     if (finished := folder.finished(output, run)) is not None:
         return _told(_of_finished(folder, finished, scorer.p2l), scorer)
+    source.require_columns()
     count = processes or (n_cores() if scorer.p2l.quick else 1)
     pool = functools.partial(scored_parts, processes=count)
     if ray is not None:
@@ -206,7 +212,7 @@ class _Run:
                 continue
             if note["n_rows"] != len(part["prompt"]):
                 raise P2LError(f"the input has changed since part {number} of it was scored; name another folder")
-            self._resumed += note["n_rows"]
+            self._resumed += note["n_scored"]
             self._note(number, note)
 
     def _note(self, number: int, note: Mapping[str, Any]) -> None:
@@ -303,4 +309,4 @@ def _of_finished(folder: RunFolder, summary: Mapping[str, Any], p2l: P2L) -> Sum
     totals = Totals.load(path, p2l) if path.exists() else None
     told = {name: value for name, value in summary.items() if name != "run"}
     told["first_bad"] = tuple(told["first_bad"])
-    return Summary(folder=folder.folder, totals=totals, resumed=summary["n_rows"], **told)
+    return Summary(folder=folder.folder, totals=totals, resumed=summary["n_scored"], **told)

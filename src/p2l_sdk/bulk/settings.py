@@ -85,11 +85,14 @@ class Settings:
         if self.route is not None:
             self._set("route", member(Budget, "route", self.route))
         if self.cost is not None and self.total is not None:
-            raise BudgetError("give a mean cost or a total budget, not both")
+            raise BudgetError("give a mean cost or a total budget, not both (in commands, --cost or --budget)")
         if self.total is not None and self.route is not Budget.JOINT:
-            raise BudgetError("a total budget is one for all prompts: route='joint'")
+            raise BudgetError("a total budget is one for all prompts: route='joint' (in commands, --route joint)")
         if self.route is None and (self.models is not None or self.opponents is not None):
-            raise P2LError("models and opponents are those of a router; give route='joint' or 'per-prompt' too")
+            raise P2LError(
+                "models and opponents are those that are routed between; give a cost or a total budget, or for the "
+                "best at any cost route='joint' (in commands, --cost, --budget or --route joint)"
+            )
         for name in ("models",):
             if getattr(self, name) is not None:
                 self._set(name, tuple(getattr(self, name)))

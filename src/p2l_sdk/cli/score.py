@@ -23,6 +23,7 @@ from p2l_sdk.cli.common import (
     load_options,
     number_type,
     print_json,
+    say,
     whole_type,
 )
 
@@ -70,7 +71,12 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     callback=_address,
     help="Score on a Ray cluster, in --processes actors: --ray=auto, =HOST:PORT, =ray://HOST:10001; bare, on one here.",
 )
-@click.option("--part-rows", metavar="N", type=whole_type(1), help="Rows of a part, the unit of resuming.  [20000]")
+@click.option(
+    "--part-rows",
+    metavar="N",
+    type=whole_type(1),
+    help="Rows of a part, the unit of resuming.  [20000; transformers 2000]",
+)
 @JSON
 def score(
     files: tuple[str, ...],
@@ -92,8 +98,8 @@ def score(
 ) -> None:
     """Score the prompts in FILES, and write the results to a folder of Parquet files.
 
-    FILES are tables (.parquet, .jsonl, .csv, ..., also .gz), patterns of them in quotes, texts with a prompt per line,
-    or Hub data sets. A run that was stopped goes on when the same command is given again.
+    FILES are tables (.parquet, .jsonl, .csv, ..., also .gz), patterns of them in quotes, folders, texts with a prompt
+    per line, or Hub data sets. A run that was stopped goes on when the same command is given again.
     """
     from p2l_sdk.bulk import Columns, Settings, score_files
 
@@ -120,7 +126,6 @@ def _boards(found: Summary) -> dict[str, Any]:
 
 
 def _print(found: Summary, output: str) -> None:
-    say = click.echo
     went_on = f" ({found.resumed:,} of them before)" if found.resumed else ""
     files = f"{found.n_parts:,} file{'' if found.n_parts == 1 else 's'}"
     say(f"{found.n_scored:,} prompts{went_on}, in {files} in {output}")
@@ -172,11 +177,15 @@ def _print_categories(boards: dict[str, Leaderboard], found: Summary) -> None:
 
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A bar with prompts per second and the time left, on a terminal; None otherwise."""
-    if quiet or not sys.stderr.isatty():
+    """A bar with prompts per second and the time left, on a terminal; elsewhere, as in a log of the night, a line now
+    and then; None with --json."""
+    if quiet:
         yield None
         return
     from p2l_sdk.cli import terminal
 
+    if not sys.stderr.isatty():
+        yield terminal.rate_lines("prompts", lambda line: say(f"p2l: {line}", err=True))
+        return
     with terminal.rate_of("prompts") as progress:
         yield progress

@@ -6,6 +6,7 @@ rich's markup, its names of emoji, and characters that move the cursor or hide m
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import re
@@ -33,7 +34,7 @@ from p2l_sdk.modeling.limits_p2l import visible
 WIDE = 76  # columns from which on tables have bars
 _FOLDED = 10  # columns that a name needs which may be folded
 _GAP = 2  # between columns of a table
-_AT_ONCE = 1.0  # seconds in which work of an earlier run is found
+_MINUTE, _CALLS = 60.0, 8  # seconds and calls that a rate is measured in
 _PARTS = re.compile(r"[^-/_.:]*[-/_.:]|[^-/_.:]+")  # of a name, each with the joint after it
 
 _live = 0  # counters and bars that are shown
@@ -199,26 +200,61 @@ def bar_of(things: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+class Rate:
+    """Says how fast long work is, and how much time is left, from the last minute and at least eight calls: what an
+    earlier run had done is found much faster than it was computed.
+
+    Args:
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen = collections.deque([(clock(), 0)])
+
+    def __call__(self, done: int, total: int | None) -> str:
+        """As "1,200/s, 0:03:10 left", after `done` of `total`; "" if nothing can be said yet."""
+        now = self._clock()
+        self._seen.append((now, done))
+        while len(self._seen) > _CALLS + 1 and now - self._seen[1][0] >= _MINUTE:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        if done <= before or now <= since:
+            return ""
+        rate = (done - before) / (now - since)
+        left = "" if total is None or total <= done else datetime.timedelta(seconds=round((total - done) / rate))
+        return (f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s") + (f", {left} left" if left else "")
+
+
+def rate_lines(
+    things: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int | None], None]:
+    """What `rate_of` shows, where there is no terminal: at most once a minute, a line is said."""
+    rate, last = Rate(clock), clock()
+
+    def update(done: int, total: int | None) -> None:
+        nonlocal last
+        told = rate(done, total)
+        if clock() - last >= _MINUTE:
+            last = clock()
+            of = "" if total is None else f" of {max(done, total):,}"
+            say(f"{done:,}{of} {things}{told and ', '}{told}")
+
+    return update
+
+
 @contextlib.contextmanager
 def rate_of(things: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar of long work with the things per second and the time left, on stderr, that disappears when done; yields the
-    function that sets how many are done, and how many there are (None: not known). What is told in the first second was
-    done before."""
+    function that sets how many are done, and how many there are (None: not known)."""
     left = TextColumn("{task.fields[told]}")
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(things), left)
-    begun, first = time.monotonic(), 0
+    rate = Rate()
     with _shown(Progress(*columns, console=Console(stderr=True), transient=True)) as progress:
         task = progress.add_task("", total=None, told="")
 
         def update(done: int, total: int | None) -> None:
-            nonlocal begun, first
-            passed = time.monotonic() - begun
-            if passed < _AT_ONCE:  # found done, not computed
-                first = done
-            rate = (done - first) / passed if done > first else 0.0
-            told = f"{rate:,.0f}/s" if rate else ""
-            if rate and total is not None and total > done:
-                told += f", {datetime.timedelta(seconds=round((total - done) / rate))} left"
+            told = rate(done, total)
             progress.update(task, completed=done, total=None if total is None else max(done, total), told=told)
 
         yield update

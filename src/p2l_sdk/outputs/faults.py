@@ -12,6 +12,7 @@ from pathlib import Path
 from p2l_sdk.errors import P2LError
 
 STREAMS = ("/dev/std", "/dev/fd/", "/proc/")  # what is behind these has been opened by somebody else
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # s3://; Path makes s3:/ of it, a folder; "C:/" is none
 _NATIVE = re.compile(r"os error (\d+)")  # as Rust says it: safetensors and tokenizers raise errors of their own
 _TORCH = re.compile(r"PytorchStreamWriter failed|file write failed|iostream error|unexpected pos")
 
@@ -26,6 +27,8 @@ def real_path(path: str | Path) -> Path:
         raise P2LError(f"the output is a {type(path).__name__}; name a path, as text")
     if str(path) == "":
         raise P2LError("the name of the output is empty")
+    if _ADDRESS.match(str(path)):
+        raise P2LError(f"the output {str(path)!r} is an address; name a path on this machine, and copy the result")
     try:
         str(path).encode()  # native code opens files by their names in UTF-8
         whole = Path(path).expanduser().absolute()

@@ -24,12 +24,13 @@ _ELSEWHERE = f"p2l-output{INSIDE}"  # in the system's temporary folder: files th
 _NOT_OVER = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)  # a mount point; somebody else's file
 
 
-def require_file(path: str | Path, *, new: bool = False) -> Path:
+def require_file(path: str | Path, *, new: bool = False, advice: str = "") -> Path:
     """Check that a file can be written, before anything is computed; what killed runs left over there is removed.
 
     Args:
         path: the file.
         new: whether it must not be there yet.
+        advice: end of the message if it cannot be written.
 
     Returns:
         Its real path, behind symlinks.
@@ -38,7 +39,7 @@ def require_file(path: str | Path, *, new: bool = False) -> Path:
         P2LError: it is a folder, exists although it must not, or cannot be written.
     """
     file = real_path(path)
-    with write_faults(path):
+    with write_faults(path, advice):
         if file.is_dir():
             raise P2LError(f"{str(path)!r} is a folder; name a file")
         if new and os.path.lexists(file):
@@ -63,17 +64,17 @@ def require_file(path: str | Path, *, new: bool = False) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: str | Path, *, new: bool = False, keep: bool = True) -> Iterator[Path]:
+def new_file(path: str | Path, *, new: bool = False, keep: bool = True, advice: str = "") -> Iterator[Path]:
     """Context manager that yields a temporary file to write, which becomes `path` only if the block succeeds.
 
     Args:
-        path, new: as in `require_file`.
+        path, new, advice: as in `require_file`.
         keep: whether a finished file that cannot be put there is kept elsewhere.
 
     Raises:
         P2LError: as in `require_file`; or the finished file cannot be put there, and the message says where it is.
     """
-    file = require_file(path, new=new)
+    file = require_file(path, new=new, advice=advice)
     with contextlib.ExitStack() as stack:
         if _is_special(file) or _only_in_place(file):
             place = Path(tempfile.gettempdir())
@@ -81,7 +82,7 @@ def new_file(path: str | Path, *, new: bool = False, keep: bool = True) -> Itera
         else:
             partial = stack.enter_context(temporary(beside(file), file.parent, file.suffix[:_SUFFIX]))
         try:
-            with write_faults(path):
+            with write_faults(path, advice):
                 yield partial
                 partial.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o644)
                 with partial.open("rb") as opened:

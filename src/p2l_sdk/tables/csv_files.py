@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from p2l_sdk.errors import TableError
 from p2l_sdk.tables.grids import Header, is_blank, is_title, without_titles
@@ -20,12 +21,19 @@ _SAMPLE_TITLES = 10  # lines that may stand above the header
 _SAMPLE = 200  # lines that are looked at to find the separator
 _SAMPLE_SIZE = 1 << 20  # and their characters
 _QUOTES = "; put a text that holds one of them into double quotes"
+_AFTER = "expected after"  # of the message on a quote within a field
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SAID = re.compile(r'"?sep=([,;\t|])"?\r?\n?', re.IGNORECASE)  # the first line, as Excel writes and reads it
 
 
-def csv_rows(path: Path, places: Places) -> Iterator[Row]:
+def csv_rows(path: Path, places: Places, faults: dict[int, str] | None = None) -> Iterator[Row]:
     """Yield the rows of a CSV file as strings; rows without any value are skipped.
+
+    Args:
+        path: the file.
+        places: where its rows stand.
+        faults: is told of rows with more or fewer fields than the header, and of those whose quotes are wrong, by their
+            numbers from 0; they come without values. Without it, the first is an error.
 
     Raises:
         TableError: it cannot be read, its separator is not certain, a column has no name or that of another, or a row
@@ -41,39 +49,74 @@ def csv_rows(path: Path, places: Places) -> Iterator[Row]:
             next(lines)
             skipped = 1
         separator = said[1] if said else _separator(sample, path)
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        line = 1 + skipped
-
-        def numbered() -> Iterator[tuple[int, Sequence[str]]]:
-            nonlocal line
-            for fields in reader:
-                at, line = line, reader.line_num + 1 + skipped
-                yield at, fields
-
-        rows = without_titles(numbered(), path)
+        records = _Records(csv.reader(lines, delimiter=separator, strict=True), skipped)
+        rows = without_titles(iter(records), path)
         try:
             fields = next(rows, (0, None))[1]
             if fields is None:
                 return
             header, n_fields = Header(fields, path), len(fields)
+            records.lenient = faults is not None
             ahead = 0  # lines ahead of the row
             for row, (at, fields) in enumerate(rows):
-                if len(fields) != n_fields:
-                    which = "more" if len(fields) > n_fields else "fewer"
-                    raise TableError(
-                        f"{str(path)!r}, line {at} has {which} fields than the header: {len(fields)}, not {n_fields} "
-                        f"(they are separated by {_NAMES.get(separator, repr(separator))}{_QUOTES * (which == 'more')})"
-                    )
+                wrong = records.broken.pop(at, None)
+                if wrong is None and len(fields) != n_fields:
+                    wrong = _ragged(len(fields), n_fields, separator)
+                    if faults is None:
+                        raise TableError(f"{str(path)!r}, line {at} {wrong}")
+                if wrong is not None and faults is not None:
+                    faults[row], fields = f"it {wrong}", [""] * n_fields
                 if at - row != ahead:
                     ahead = at - row
                     places.note(row, at)
                 yield header.row(fields, at)
         except csv.Error as error:
-            raise TableError(f"{str(path)!r} is no whole CSV file: line {line}: {_reason(error)}") from None
+            raise TableError(f"{str(path)!r} is no whole CSV file: line {records.line}: {_reason(error)}") from None
+
+
+class _Records:
+    """The records of a CSV file, each with the line at which it begins.
+
+    Args:
+        reader: of `csv`.
+        skipped: lines above the first that it reads.
+
+    Attributes:
+        line: where the next record begins.
+        lenient: whether a record with a quote at a wrong place is no error.
+        broken: line of such a record -> what is wrong with it.
+    """
+
+    def __init__(self, reader: Any, skipped: int) -> None:
+        self._reader, self._skipped = reader, skipped
+        self.line, self.lenient, self.broken = 1 + skipped, False, dict[int, str]()
+
+    def __iter__(self) -> Iterator[tuple[int, Sequence[str]]]:
+        while True:
+            try:
+                fields = next(self._reader, None)
+            except csv.Error as error:
+                if not self.lenient or _AFTER not in str(error):  # a quote without an end takes all that follows
+                    raise
+                last, fields = self._reader.line_num + self._skipped, [_AFTER]
+                lines = f" (it takes the lines {self.line} to {last})" if last > self.line else ""
+                self.broken[self.line] = f"is no row of CSV: {_reason(error)}{lines}"
+            if fields is None:
+                return
+            at, self.line = self.line, self._reader.line_num + 1 + self._skipped
+            yield at, fields
+
+
+def _ragged(n: int, wanted: int, separator: str) -> str:
+    which = "more" if n > wanted else "fewer"
+    return (
+        f"has {which} fields than the header: {n}, not {wanted} (they are separated by "
+        f"{_NAMES.get(separator, repr(separator))}){_QUOTES * (which == 'more')}"
+    )
 
 
 def _reason(error: csv.Error) -> str:
-    if "expected after" in str(error):
+    if _AFTER in str(error):
         return 'a quoted field goes on after its closing quote; double the quotes within a field ("")'
     if "field limit" in str(error):
         return f"a field has more than {LONGEST_ROW:,} characters; is there a quote without an end?"

@@ -33,6 +33,7 @@ _NO_TEXT = {
     b"\x28\xb5\x2f\xfd": "compressed (zstd): unpack it, or compress it with gzip",
 }
 _SHEET = re.compile(r"(?P<file>.+\.xlsx):(?P<sheet>[^:/\\]+)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # s3:/, https:/, file:/; "C:/" is none
 _PIECE = 1 << 16  # bytes that are read at once
 _SIMILAR = 3  # names of files in a message
 
@@ -71,7 +72,7 @@ def sheet_of(path: str | Path) -> tuple[Path, str | None]:
 
 def no_file(path: str | Path) -> str:
     """The message for a file that is not there, with the nearest names in its folder."""
-    if re.match(r"https?:/", str(path)):
+    if _ADDRESS.match(str(path)):
         return f"{str(path)!r} is an address; download the file, and name that"
     message, path = f"no such file: {str(path)!r}", expanded(path)
     with contextlib.suppress(OSError, ValueError):
