@@ -7,15 +7,17 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from conftest import save_model
 
 from p2l_sdk import P2L
 from p2l_sdk.cli import cli
-from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError
+from p2l_sdk.errors import MissingExtraError, ModelFormatError, P2LError, P2LWarning
 from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_INT8, ONNX_REPORT, inspect_onnx
 from p2l_sdk.scorers.inspect import inspect_model
 from p2l_sdk.scorers.load import load_scorer
@@ -188,6 +190,43 @@ def test_a_backbone_without_products_for_int8_is_refused_by_name(decoder, monkey
     with pytest.raises(P2LError, match="a llama backbone has no matrix products that int8 can take; export without"):
         onnx_export.export_onnx(load_scorer(folder), folder, int8=True, prompts=["a"])
     assert not [path.name for path in folder.iterdir() if "onnx" in path.name]
+
+
+def test_it_is_told_once_that_prompts_are_cut_and_what_is_being_done(decoder, monkeypatch, tmp_path):
+    from p2l_sdk.scorers import onnx_export
+
+    shutil.copytree(decoder, folder := tmp_path / "model", ignore=shutil.ignore_patterns("*onnx*"))
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda _, file: shutil.copyfile(decoder / ONNX_FILE, file))
+    scorer, said = load_scorer(folder), []
+    with pytest.warns(P2LWarning) as caught:
+        onnx_export.export_onnx(
+            scorer,
+            folder,
+            int8=True,
+            force=True,
+            prompts=["a", "code in " * 40],
+            progress=lambda what, _: said.append(what),
+        )
+    assert ["1 of 2 prompts have more than" in str(one.message) for one in caught] == [True]
+    assert [what.split()[0] for what in said] == ["writing", "rounding", "comparing"]
+    assert said[-1] == "comparing with torch on 2 prompts"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", P2LWarning)
+        onnx_export.export_onnx(scorer, folder)  # nobody can mend the built-in ones
+
+
+@pytest.mark.parametrize(
+    ("source", "runtime", "said"),
+    [
+        ("arena", "onnx", "'arena' is an embedded model, which is static: it is as fast without an export"),
+        ("default", "onnx", "'default' is an embedded model"),
+        ("gpt-4o", "onnx", "there is no folder 'gpt-4o'; a model of the Hub: hf download"),
+        ("arena", "openvino", "'openvino' is neither onnx, which OpenVINO runs, too, nor vllm"),
+    ],
+)
+def test_what_is_no_model_to_export_is_told_what_it_is(source, runtime, said):
+    with pytest.raises((P2LError, click.BadParameter), match=said):
+        p2l("export", source, "--runtime", runtime)
 
 
 def test_a_saved_copy_has_the_graph_and_an_edited_one_has_not(decoder, tmp_path):

@@ -10,9 +10,21 @@ import click
 from p2l_sdk.cli.common import BASE, JSON, print_json
 
 
+def _runtime(context: click.Context, option: click.Parameter, value: str) -> str:
+    if value not in ("onnx", "vllm"):
+        raise click.BadParameter(f"{value!r} is neither onnx, which OpenVINO runs, too, nor vllm", context, option)
+    return value
+
+
 @click.command(short_help="Write a model for another runtime: ONNX, vLLM.")
 @click.argument("source")
-@click.option("--runtime", type=click.Choice(["onnx", "vllm"]), required=True, help="What will run it.")
+@click.option(
+    "--runtime",
+    metavar="NAME",
+    required=True,
+    callback=_runtime,
+    help="What will run it: onnx (also OpenVINO) or vllm.",
+)
 @click.option("--output", metavar="DIR", help="vllm: the new folder.")
 @click.option("--int8", is_flag=True, help="onnx: a graph in 8 bits, too, for a first look at each prompt.")
 @click.option("--prompts", metavar="FILE", help="onnx: prompts to compare it with torch on.  [336 built-in ones]")
@@ -51,12 +63,15 @@ def export(source: str, runtime: str, output: str | None, as_json: bool, **optio
 def _export_onnx(source: str, int8: bool, prompts: str | None, force: bool, as_json: bool) -> None:
     from pathlib import Path
 
-    from p2l_sdk.cli.common import load_scorer
+    from p2l_sdk.cli.common import load_scorer, telling
     from p2l_sdk.errors import ModelFormatError
+    from p2l_sdk.hub.folders import EMBEDDED
     from p2l_sdk.hub.onnx_files import ONNX_FILE
     from p2l_sdk.votes.prompts import read_prompts
 
     folder = Path(source).expanduser()
+    if source in ("default", *EMBEDDED) and not folder.is_dir():
+        raise ModelFormatError(f"{source!r} is an embedded model, which is static: it is as fast without an export")
     if not folder.is_dir():
         raise ModelFormatError(
             f"there is no folder {source!r}; a model of the Hub: hf download ORG/NAME --local-dir DIR"
@@ -65,7 +80,8 @@ def _export_onnx(source: str, int8: bool, prompts: str | None, force: bool, as_j
     scorer = load_scorer(source)  # it says what is missing: torch, or the base of an adapter
     from p2l_sdk.scorers.onnx_export import export_onnx
 
-    done = export_onnx(scorer, folder, int8=int8, force=force, prompts=asked)
+    with telling(as_json) as progress:
+        done = export_onnx(scorer, folder, int8=int8, force=force, prompts=asked, progress=progress)
     if as_json:
         print_json({"file": str(folder / ONNX_FILE), **vars(done)})
         return

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -29,7 +29,8 @@ from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, pad
 from p2l_sdk.outputs.files import new_file
 from p2l_sdk.outputs.leftovers import scratch_folder
-from p2l_sdk.scorers.batches import score_in_batches
+from p2l_sdk.scorers.batches import BATCH, in_batches
+from p2l_sdk.scorers.encoder import n_cut, warn_of_cut
 from p2l_sdk.scorers.onnx_graphs import MOST_BYTES, join_heads
 from p2l_sdk.scorers.onnx_int8 import near_enough, seen_inputs, write_int8
 from p2l_sdk.scorers.onnx_prompts import trying_prompts
@@ -63,7 +64,13 @@ class OnnxExport:
 
 
 def export_onnx(
-    scorer: Any, folder: Path, *, int8: bool = False, force: bool = False, prompts: Sequence[Prompt] | None = None
+    scorer: Any,
+    folder: Path,
+    *,
+    int8: bool = False,
+    force: bool = False,
+    prompts: Sequence[Prompt] | None = None,
+    progress: Callable[[str, int], None] | None = None,
 ) -> OnnxExport:
     """Write `model.onnx` and `onnx.json` to a model's folder, and `model.int8.onnx` if asked for; what is there of an
     earlier export goes.
@@ -75,11 +82,15 @@ def export_onnx(
         force: write it as well if it changes the best LLM of more than 1 % of the prompts, or leaves more than half of
             them to float32.
         prompts: to compare with, and to fit the 8 bits to; None for built-in ones.
+        progress: is told what is being done, and 0: of none of it is known how much is done.
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         ModelFormatError: torch cannot export the model, or what it exports is not the model.
         P2LError: int8 changes too much, or has nothing to do; nothing is written.
+
+    Warns:
+        P2LWarning: prompts that were given are longer than what the model reads.
     """
     if not isinstance(scorer, TransformerScorer) or not is_native(read_config(folder)):
         raise P2LError(
@@ -90,14 +101,18 @@ def export_onnx(
     asked = list(trying_prompts() if prompts is None else prompts)
     if not asked:
         raise P2LError("there are no prompts to compare the exported model on; give at least one")
-    weights = head_tensors(folder, scorer.spec)
+    weights, doing = head_tensors(folder, scorer.spec), progress or (lambda what, done: None)
     with scratch_folder() as place:
+        doing("writing the graph: torch's exporter takes up to some minutes", 0)
         _write_graph(scorer, place / ONNX_FILE)
+        if int8:
+            doing("rounding the weights to 8 bits", 0)
         if int8 and not write_int8(place / ONNX_FILE, place / ONNX_INT8, seen_inputs(scorer, asked)):
             raise P2LError(
                 f"the graph of a {scorer.model.config.backbone_config.model_type} backbone has no matrix products that "
                 "int8 can take; export without --int8"
             )
+        doing(f"comparing with torch on {len(asked):,} prompts", 0)
         report = _report(scorer, place, weights)
         exported = OnnxScorer.load(_beside(folder, place, report), read_config(folder))
         found = replace(_compared(scorer, exported, asked), bytes=graph_bytes(place))
@@ -108,6 +123,10 @@ def export_onnx(
             report["near"] = exported.near
         report["comparison"] = {**asdict(found), "with": "built-in prompts" if prompts is None else "own prompts"}
         _put(place, report, folder)
+    if prompts is not None:  # of built-in ones, nobody can do anything about it
+        before = n_cut(scorer)
+        scorer.token_ids(asked)
+        warn_of_cut(scorer, n_cut(scorer) - before, len(asked))
     return found
 
 
@@ -252,7 +271,8 @@ def _compared(scorer: TransformerScorer, exported: OnnxScorer, prompts: Sequence
 
 
 def _coefs(scorer: TransformerScorer | OnnxScorer, prompts: Sequence[Prompt]) -> np.ndarray:
-    return np.concatenate([part.coefs for part in score_in_batches(scorer, prompts)])
+    """In batches, as `score_in_batches`, without its warning: the same prompts are scored by two models, or three."""
+    return np.concatenate([scorer.score(batch).coefs for batch in in_batches(prompts, BATCH)])
 
 
 def _unlike(found: OnnxExport) -> P2LError:
