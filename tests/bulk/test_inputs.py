@@ -12,7 +12,8 @@ from bulk_prompts import write_lines
 from pyarrow import parquet
 
 from p2l_sdk.bulk import Columns, Settings, score_files
-from p2l_sdk.errors import P2LError, TableError
+from p2l_sdk.errors import P2LError, P2LWarning, TableError, VotesError
+from p2l_sdk.votes.prompts import read_prompts
 
 SMALL = Settings(model="routing9", top=1, aggregate="none")
 
@@ -156,6 +157,31 @@ def test_a_file_that_changed_at_its_ends_is_another_one_though_it_has_its_size(t
     file.write_text(text, encoding="utf-8")
     os.utime(file, (1, 1))  # as a copy has it
     assert run(file, tmp_path / "out").resumed == 40
+
+
+def test_json_lines_by_another_name_are_no_texts(tmp_path):
+    for name in ("log", "log.txt"):
+        file = write_lines(tmp_path / name, 4)
+        with pytest.raises(TableError, match=rf"{name}': line 1 is a JSON object with a prompt, .* end with .jsonl"):
+            run(file, tmp_path / "out")
+        with pytest.raises(VotesError, match=r"line 1 is a JSON object with a prompt, .* end with .jsonl"):
+            list(read_prompts(file))
+    (tmp_path / "own.txt").write_text('{"a": 1}\nwhat does the line above mean?\n')
+    assert run(tmp_path / "own.txt", tmp_path / "out").n_scored == len(list(read_prompts(tmp_path / "own.txt"))) == 2
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("a.parquet.gz", "unpack it; known"), ("a.csv.bz2", "unpack it, or")])
+def test_what_is_packed_in_a_way_that_is_not_read_is_to_be_unpacked(tmp_path, name, remedy):
+    (tmp_path / name).write_bytes(b"packed")
+    with pytest.raises(TableError, match=f"is of no known kind; {remedy}"):
+        run(tmp_path / name, tmp_path / "out")
+
+
+def test_what_is_odd_about_a_file_is_said_once(tmp_path):
+    (tmp_path / "a.csv").write_text("Prompts of May\nprompt,kind,n\nwhy,a,1\nhow,b,2\n")
+    with pytest.warns(P2LWarning, match="line 2 is read as the header") as caught:
+        run(tmp_path / "a.csv", tmp_path / "out", columns=Columns(by="kind"))
+    assert len(caught) == 1
 
 
 def test_another_finished_run_is_told_by_what_differs(tmp_path):

@@ -12,6 +12,7 @@ from p2l_sdk.errors import TableError
 from p2l_sdk.tables.csv_files import csv_rows
 from p2l_sdk.tables.documents import json_value
 from p2l_sdk.tables.files import kind_of
+from p2l_sdk.tables.headers import lines_of_prompts
 from p2l_sdk.tables.parquet import arrow_batches, parquet_values
 from p2l_sdk.tables.places import Places
 from p2l_sdk.tables.plain import plain_values
@@ -88,7 +89,7 @@ def _csv_chunks(path: Path, places: Places, faults: dict[int, str], size: int) -
 
 def _text_chunks(path: Path, places: Places, size: int) -> Iterator[Chunk]:
     with open_text(path) as file:
-        lines = text_lines(file)
+        lines = lines_of_prompts(text_lines(file))
         for at in itertools.count(0, size):
             held = list(itertools.islice(lines, size))
             if not held:

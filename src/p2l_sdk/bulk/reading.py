@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from p2l_sdk.bulk.arrow import need_pyarrow
 from p2l_sdk.bulk.batch import CATEGORY, ERROR, PROMPT
 from p2l_sdk.bulk.chunks import opened, parquet_chunks
 from p2l_sdk.bulk.files import files_of, identity, n_rows
-from p2l_sdk.errors import P2LError, TableError, did_you_mean
+from p2l_sdk.errors import P2LError, P2LWarning, TableError, did_you_mean
 from p2l_sdk.tables.columns import LONGEST_LABEL, is_missing
 from p2l_sdk.tables.files import kind_of
 from p2l_sdk.tables.grids import column_key
@@ -144,7 +145,8 @@ class Input:
         sound = set[tuple[str, ...]]()  # names of columns that a file has been found with
         for name in self.files:
             if not os.path.isdir(expanded(name)) and hub_repository(name) is None:
-                with table_errors(TableError, name):
+                with table_errors(TableError, name), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", P2LWarning)  # of odd headers, which the work says
                     self._require_columns(name, sound)
 
     def _require_columns(self, name: str, sound: set[tuple[str, ...]]) -> None:

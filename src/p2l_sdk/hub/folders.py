@@ -70,7 +70,8 @@ def locate(
             if unfinished.is_dir():
                 run = f"; an unfinished run lies in {str(unfinished)!r} (p2l train --resume)"
         raise ModelFormatError(
-            f"there is no folder {shown(str(source))}, and it is no Hub repository id (org/name){server}{run}"
+            f"there is no folder {shown(str(source))}, and it is no Hub repository id (org/name) and none of the "
+            f"embedded models ({', '.join(EMBEDDED)}){server}{run}"
         )
     found = fetch(source, _CONFIG_FILES, revision, access)
     if not (found / _RESEARCH_CONFIG).is_file():

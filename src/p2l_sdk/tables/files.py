@@ -97,7 +97,7 @@ def no_table(path: str | Path, known: str = "") -> str:
     suffix = Path(path).suffix.lower()
     remedy = f"save it as {_OTHERS[suffix]}; " if _OTHERS.get(suffix) else ""
     if suffix in _PACKERS:
-        remedy = "unpack it, or compress it with gzip; "
+        remedy = "unpack it; " if suffix == ".gz" else "unpack it, or compress it with gzip; "
     return f"{str(path)!r} is of no known kind; {remedy}known: {known or KINDS}"
 
 
@@ -131,7 +131,7 @@ READERS: dict[str, Reader] = {
 UNTYPED = (".csv", ".tsv", ".xlsx")  # a string may spell a number: all are strings, or some cells of a sheet
 _PACKED = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")  # may be compressed: votes.csv.gz
 KINDS = f"{', '.join(READERS)} ({', '.join(_PACKED)} also with .gz)"
-_PACKERS = (".zst", ".bz2", ".xz", ".zip")
+_PACKERS = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _OTHERS = {  # suffixes of data that cannot be read -> what to save it as
     ".xls": ".xlsx or .csv", ".xlsm": ".xlsx or .csv", ".xlsb": ".xlsx or .csv", ".ods": ".xlsx or .csv",
     ".arrow": ".parquet", ".feather": ".parquet", ".pkl": ".parquet", ".pickle": ".parquet", ".orc": ".parquet",

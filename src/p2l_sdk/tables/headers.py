@@ -8,9 +8,11 @@ one column for each outcome. Everything else is asked for, with a guess (`guess`
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from p2l_sdk.errors import TableError
 from p2l_sdk.tables.columns import is_missing, is_no_number, is_numeric, number_of
 from p2l_sdk.tables.grids import column_key
 from p2l_sdk.tables.sources import ABSENT, Chunk
@@ -64,6 +66,33 @@ _SHORT = 120  # characters; a longer text is no name of an LLM
 def names_prompt(name: object) -> bool:
     """Whether a column is named as prompts are."""
     return column_key(name) in ("prompt", "conversation_a", *_PROMPTS)
+
+
+def is_json_row(line: str, columns: Collection[str] = ()) -> bool:
+    """Whether a line is a JSON object with a prompt; one that is damaged counts by what it holds.
+
+    Args:
+        line: the text.
+        columns: other names of columns of prompts.
+    """
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        keys = json.loads(line).keys()
+    except ValueError:
+        return any(f'"{name}"' in line for name in ("prompt", "conversation_a"))
+    return any(names_prompt(key) or key in columns for key in keys)
+
+
+def lines_of_prompts(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The lines of a text, each a prompt, as they are; TableError if the first is a row of JSON lines."""
+    for place, (number, line) in enumerate(lines):
+        if place == 0 and is_json_row(line.removeprefix("\ufeff")):
+            raise TableError(
+                f"line {number} is a JSON object with a prompt, in a text of one prompt per line; let the name of the "
+                "file end with .jsonl"
+            )
+        yield number, line
 
 
 def known_columns(chunk: Chunk, untyped: bool, taken: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from p2l_sdk.modeling.prompt_p2l import Prompt
 from p2l_sdk.tables.columns import checked, checked_prompt, prompt_column
 from p2l_sdk.tables.files import KINDS, UNTYPED, Rows, kind_of, no_table, read_rows
 from p2l_sdk.tables.grids import column_key
-from p2l_sdk.tables.headers import guess, names_prompt
+from p2l_sdk.tables.headers import guess, is_json_row, lines_of_prompts
 from p2l_sdk.tables.json_files import json_items, json_rows
 from p2l_sdk.tables.places import Places, placed
 from p2l_sdk.tables.prompt_cells import PromptCells
@@ -91,7 +90,7 @@ def _pairs(path: str | Path, column: str | None, by: str | None, shared: bool) -
 
 def _of_text(file: TextIO) -> Iterator[Prompt]:
     """A prompt from each line; see `odd_lines.watched` for its warnings."""
-    for number, line in watched(text_lines(file)):
+    for number, line in watched(lines_of_prompts(text_lines(file))):
         yield _checked(line, f"line {number}")
 
 
@@ -164,7 +163,7 @@ def _standard_input(columns: Mapping[str, str] | None, by: str | None) -> Iterat
         return
     text = first[1].removeprefix("\ufeff")
     following = itertools.chain([(first[0], text)], lines)
-    if text.lstrip().startswith("{") and _has_prompt(text, columns):
+    if is_json_row(text, (columns or {}).values()):
         places = Places()
         with table_errors(VotesError, "standard input"):
             yield from _of_rows(Rows(json_rows(following, "standard input", places), places), columns, by=by)
@@ -172,12 +171,3 @@ def _standard_input(columns: Mapping[str, str] | None, by: str | None) -> Iterat
         _require_no_column(by, "standard input holds one prompt per line")
         for number, line in watched(following):
             yield _checked(line, f"standard input, line {number}"), None
-
-
-def _has_prompt(text: str, columns: Mapping[str, str] | None) -> bool:
-    """Whether a line that may be a JSON object has a prompt; one that is damaged counts by what it holds."""
-    try:
-        keys = json.loads(text).keys()
-    except ValueError:
-        return any(f'"{name}"' in text for name in ("prompt", "conversation_a"))
-    return any(names_prompt(key) or key in (columns or {}).values() for key in keys)
