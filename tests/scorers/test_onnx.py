@@ -215,6 +215,16 @@ def test_it_is_told_once_that_prompts_are_cut_and_what_is_being_done(decoder, mo
         onnx_export.export_onnx(scorer, folder)  # nobody can mend the built-in ones
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(decoder, monkeypatch, tmp_path):
+    from p2l_sdk.scorers import onnx_export
+
+    shutil.copytree(decoder, folder := tmp_path / "model", ignore=shutil.ignore_patterns("*onnx*"))
+    (folder / ONNX_FILE).mkdir()
+    monkeypatch.setattr(onnx_export, "_write_graph", lambda *_: pytest.fail("this takes minutes"))
+    with pytest.raises(P2LError, match=r"model\.onnx' is a folder; name a file"):
+        onnx_export.export_onnx(load_scorer(folder), folder)
+
+
 @pytest.mark.parametrize(
     ("source", "runtime", "said"),
     [

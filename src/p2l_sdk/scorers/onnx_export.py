@@ -27,7 +27,7 @@ from p2l_sdk.hub.config import is_native, read_config
 from p2l_sdk.hub.onnx_files import ONNX_FILE, ONNX_FILES, ONNX_INT8, ONNX_REPORT, graph_bytes, inspect_onnx
 from p2l_sdk.modeling.limits_p2l import shown
 from p2l_sdk.modeling.prompt_p2l import Prompt, pad
-from p2l_sdk.outputs.files import new_file
+from p2l_sdk.outputs.files import new_file, require_file
 from p2l_sdk.outputs.leftovers import scratch_folder
 from p2l_sdk.scorers.batches import BATCH, in_batches
 from p2l_sdk.scorers.encoder import n_cut, warn_of_cut
@@ -87,7 +87,7 @@ def export_onnx(
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
         ModelFormatError: torch cannot export the model, or what it exports is not the model.
-        P2LError: int8 changes too much, or has nothing to do; nothing is written.
+        P2LError: int8 changes too much, or has nothing to do; nothing is written. Or the folder cannot be written.
 
     Warns:
         P2LWarning: prompts that were given are longer than what the model reads.
@@ -101,6 +101,7 @@ def export_onnx(
     asked = list(trying_prompts() if prompts is None else prompts)
     if not asked:
         raise P2LError("there are no prompts to compare the exported model on; give at least one")
+    require_file(folder / ONNX_FILE)
     weights, doing = head_tensors(folder, scorer.spec), progress or (lambda what, done: None)
     with scratch_folder() as place:
         doing("writing the graph: torch's exporter takes up to some minutes", 0)
