@@ -149,7 +149,7 @@ def test_a_conversation_as_python_prints_it_is_refused(tmp_path, cell):
             VotesError, match=rf"a\.csv': line {len(before) + 2}: the prompt is .*Python prints.*{remedy}"
         ):
             Votes.read(as_csv(tmp_path / "a.csv", [*before, cell]))
-    with pytest.raises(VotesError, match=r"line 2: conversation_a is text that is no JSON list of messages.*as JSON"):
+    with pytest.raises(VotesError, match=r"line 2: the conversation is text that is no JSON list of messages.*as JSON"):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
 
 
@@ -202,9 +202,9 @@ def test_what_is_no_list_in_a_column_of_lists_is_refused(tmp_path, cells, messag
 
 @pytest.mark.parametrize("cell", ["Hi", '["Hi", "Hello"]', "Human: Hi\n\nAssistant: Hello", '[{"from": "human"}]'])
 def test_a_conversation_that_does_not_say_who_speaks_is_refused(tmp_path, cell):
-    with pytest.raises(VotesError, match=r"line 2: conversation_a is text that is no JSON list of messages \('"):
+    with pytest.raises(VotesError, match=r"line 2: the conversation is text that is no JSON list of messages \('"):
         Votes.read(as_csv(tmp_path / "a.csv", [cell], "conversation_a"))
-    with pytest.raises(VotesError, match="row 1: conversation_a is a list of strings, which does not say who wrote"):
+    with pytest.raises(VotesError, match="row 1: the conversation is a list of strings, which does not say who wrote"):
         Votes.read([{"conversation_a": ["Hi", "Hello"], **REST}])
 
 

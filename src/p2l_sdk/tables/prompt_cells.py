@@ -168,7 +168,7 @@ def _conversation(value: Any) -> Any:
     """A cell of `conversation_a`."""
     if isinstance(value, list) and any(isinstance(turn, str) for turn in value):
         return Refused(
-            "conversation_a is a list of strings, which does not say who wrote which; write messages with role and "
+            "the conversation is a list of strings, which does not say who wrote which; write messages with role and "
             "content, or name a column of user turns prompt"
         )
     if not isinstance(value, str) or not value.strip():
@@ -177,7 +177,7 @@ def _conversation(value: Any) -> Any:
     if kind is _Kind.MESSAGES:
         return read
     return Refused(
-        f"conversation_a is text that is no JSON list of messages ({_start(value)}); {REMEDY}, or name a column of "
+        f"the conversation is text that is no JSON list of messages ({_start(value)}); {REMEDY}, or name a column of "
         "plain prompts prompt"
     )
 
