@@ -87,14 +87,18 @@ def python(
 
 
 def start(
-    *arguments: object, output: io.BufferedWriter, env: Environment, imports: Sequence[str] = ()
+    *arguments: object,
+    output: io.BufferedWriter,
+    env: Environment,
+    cwd: str | os.PathLike[str] | None = None,
+    imports: Sequence[str] = (),
 ) -> Forked | subprocess.Popen[bytes]:
     """Start `python ARGUMENTS`, which writes to this file, and needs these modules."""
-    words = list(map(str, arguments))
+    words, folder = list(map(str, arguments)), os.fspath(cwd or os.getcwd())
     nursery = _nursery_for(env)
     if nursery is None:
-        return subprocess.Popen([sys.executable, *words], stdout=output, stderr=output, env=env)
-    return nursery.fork(words, env, os.getcwd(), (0, output.fileno(), output.fileno()), imports)
+        return subprocess.Popen([sys.executable, *words], stdout=output, stderr=output, env=env, cwd=folder)
+    return nursery.fork(words, env, folder, (0, output.fileno(), output.fileno()), imports)
 
 
 class Forked:
