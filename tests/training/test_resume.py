@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from itertools import count
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fine_tuning import assert_same_weights, run, tensors, vote_rows, write_jsonl
+from forks import start
 from transformers import TrainerCallback
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
@@ -30,8 +32,8 @@ pytestmark = pytest.mark.long
 
 # dropout, so that the state of the random numbers matters; a patience that is used but does not run out
 SETTINGS = {
-    "feedback": "grk", "epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,
-    "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 20, "patience": 19,
+    "feedback": "grk", "epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "head_learning_rate": 2e-2,
+    "average": 0.9, "lora_dropout": 0.2, "head_dropout": 0.2, "validation": 0.2, "checkpoints": 9, "patience": 8,
     "precision": "fp32",
 }  # fmt: skip
 MARK = "checkpoint-is-whole"
@@ -57,25 +59,26 @@ def command(votes: Path, output: Path, base: Path, **settings) -> list[str]:
 
 
 def kill_when(happened, process, seconds: float = 120.0) -> None:
-    """Send SIGKILL to a process (of subprocess or multiprocessing) as soon as a condition is true."""
+    """Send SIGKILL to a process (of `forks` or multiprocessing) as soon as a condition is true."""
     try:
         for _ in range(int(seconds / 0.005)):
             if happened():
                 return
-            alive = process.poll() is None if isinstance(process, subprocess.Popen) else process.is_alive()
+            alive = process.is_alive() if isinstance(process, BaseProcess) else process.poll() is None
             assert alive, "it ended before it was killed"
             time.sleep(0.005)
         raise AssertionError("there was nothing to kill it at")
     finally:
         process.kill()
-        process.wait() if isinstance(process, subprocess.Popen) else process.join()
+        process.join() if isinstance(process, BaseProcess) else process.wait()
 
 
 @pytest.fixture(scope="module")
 def killed(votes, base, tmp_path_factory) -> Path:
     """The output of a run killed when its third checkpoint was complete; its checkpoints are next to it."""
     output = tmp_path_factory.mktemp("killed") / "model"
-    process = subprocess.Popen([sys.executable, *command(votes, output, base("llama"), **SETTINGS)])
+    with output.with_name("said.txt").open("wb") as said:
+        process = start(*command(votes, output, base("llama"), **SETTINGS), output=said, env=os.environ)
     kill_when((output.with_name("model.checkpoints") / "checkpoint-15" / MARK).exists, process)
     assert not output.exists()
     return output
