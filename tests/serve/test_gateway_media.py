@@ -13,11 +13,12 @@ from billing_fixtures import ask
 from gateway_llms import TEAM
 
 from p2l_sdk.serve.gateway.charges import check_charges
+from p2l_sdk.serve.gateway.choices import LARGEST
 from p2l_sdk.serve.gateway.contents import UNKNOWN
 from p2l_sdk.serve.gateway.llm import CONTEXT, LLMConfig
 from p2l_sdk.serve.gateway.prices import Prices
 from p2l_sdk.serve.gateway.quote import Quote
-from p2l_sdk.serve.gateway.references import LARGEST, written_out
+from p2l_sdk.serve.gateway.references import written_out
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 from p2l_sdk.serve.gateway.size import Size
 
@@ -325,5 +326,8 @@ def test_a_schema_that_becomes_too_large_is_refused_by_name(gateway, llms):
         for fields, name in (({"tools": tools}, "tools"), ({"response_format": format_}, "response_format")):
             reply = httpx.post(f"{server.url}/chat/completions", json=ask(**fields), headers=TEAM, timeout=30)
             assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
-            assert f"the references ($ref) in '{name}', written out, may be charged" in reply.json()["error"]["message"]
+            assert (
+                f"the references ($ref) and lists of types in '{name}', written out, may be"
+                in reply.json()["error"]["message"]
+            )
     assert (key.spent, llms.bodies) == (0.0, [])

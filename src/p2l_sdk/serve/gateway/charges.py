@@ -58,7 +58,7 @@ def check_charges(request: ChatRequest, allow: Collection[str]) -> None:
             raise _refused(f"{name[:100]!r} in message {place}", name[:100], f"messages[{place}]")
     for name in request.size.endless:
         if name not in allow:
-            raise _refused(f"the references ($ref) in {name[:100]!r}, written out,", name[:100])
+            raise _refused(f"the references ($ref) and lists of types in {name[:100]!r}, written out,", name[:100])
     for name, field in request.fields.items():
         value = field.value
         if value is None or value is False or name in allow or name in PRICED:  # those were asked for before

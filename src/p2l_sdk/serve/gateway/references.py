@@ -13,13 +13,12 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from p2l_sdk.serve.gateway.choices import LARGEST, REFERENCES, chosen_out
 from p2l_sdk.serve.gateway.longest import depth, indentation, longest, rewritten
 
-LARGEST = 300_000  # tokens of a schema whose references are written out
 _AT_LEAST = 16  # tokens for which each reference counts
 _MOST_STEPS = 100_000  # of the search, about a tenth of a second
 _DEFINITIONS = ("$defs", "definitions", "defs")
-_REFERENCES = ("$ref", "ref")  # the second is Google's
 _NAMED = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")  # whose names are no keywords
 _POINTER = re.compile(r"#(/[^/%\s]+)*")
 _Around = tuple[dict[str, Any], Any]  # an object, and the objects around it, as links of a chain
@@ -88,7 +87,8 @@ class _Search:
                     for target, beside in self._targets(name, around):
                         if id(target) not in self._texts:
                             text = json.dumps(target, ensure_ascii=False)
-                            self._texts[id(target)] = text, depth(target), longest(text) + rewritten(text, target)
+                            once = longest(text) + rewritten(text, target) + chosen_out(text, target)
+                            self._texts[id(target)] = text, depth(target), once
                         text, levels, size = self._texts[id(target)]
                         grown = max(_AT_LEAST, size + indentation(text, target, above))
                         if id(target) in within or _around(target, around):
@@ -120,7 +120,7 @@ class _Search:
                 left += [(inner, outer) for inner in one]
             elif isinstance(one, dict):
                 outer = (one, outer)
-                yield from ((name, outer) for key in _REFERENCES if isinstance(name := one.get(key), str))
+                yield from ((name, outer) for key in REFERENCES if isinstance(name := one.get(key), str))
                 left += [(inner, outer) for inner in one.values()]
 
     def _targets(self, name: str, around: _Around) -> list[tuple[Any, _Around]]:

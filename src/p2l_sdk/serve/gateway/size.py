@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from p2l_sdk.serve.gateway.choices import LARGEST, chosen_out
 from p2l_sdk.serve.gateway.contents import Contents
 from p2l_sdk.serve.gateway.longest import indentation, joined, longest, name_tokens, rewritten
-from p2l_sdk.serve.gateway.references import LARGEST, written_out
+from p2l_sdk.serve.gateway.references import written_out
 from p2l_sdk.serve.gateway.repeats import names_again, prefaces, tools_again
 
 BYTES_PER_TOKEN = 4  # of text in UTF-8, roughly; never below 1
@@ -42,7 +43,7 @@ class Size:
         sounds: number of parts that are audio.
         kept: whether parts are marked to be kept in the upstream's cache, for which vendors take up to twice the price.
         strange: what messages hold that nobody here knows: the place of the message, and the name.
-        endless: the fields that become larger than can be counted where their references are written out.
+        endless: the fields that become larger than can be counted where their references and choices are written out.
         again: tokens that templates which come with the weights of LLMs may write again, at most.
     """
 
@@ -111,10 +112,10 @@ class _Growth:
 
     @classmethod
     def of(cls, text: str, value: Any, as_tool: bool) -> _Growth:
-        referred = written_out(text, value)
-        tokens = referred + (name_tokens(value) + joined(value) if as_tool else 0)
+        referred, chosen = written_out(text, value), chosen_out(text, value)
+        tokens = referred + chosen + (name_tokens(value) + joined(value) if as_tool else 0)
         try:
-            return cls(tokens + indentation(text, value) + rewritten(text, value), referred >= LARGEST)
+            return cls(tokens + indentation(text, value) + rewritten(text, value), max(referred, chosen) >= LARGEST)
         except RecursionError:
             return cls(tokens, True)
 

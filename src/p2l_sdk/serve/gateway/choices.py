@@ -1,0 +1,102 @@
+"""How much larger a JSON schema becomes where its choices are written out, as proxies do for vendors that know no lists
+of types.
+
+LiteLLM makes an `anyOf` of `"type": ["object", "array"]` for Google's LLMs, with all that belongs to an object or an
+array in each entry, and then the same in there: a kilobyte becomes a megabyte. What describes an `anyOf` goes into each
+of its entries, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from p2l_sdk.serve.gateway.longest import indentation, longest, name_tokens, rewritten
+
+LARGEST = 300_000  # tokens that are added to a schema
+REFERENCES = ("$ref", "ref")  # the second is Google's
+_MOST_TEXT = 4_000_000  # characters that are looked at, some tenths of a second
+_PER_ENTRY = 16  # tokens of an entry that says its type alone
+_CHOICES = ("anyOf", "oneOf", "allOf")
+_LABELS = ("title", "description")
+_NESTED = ("object", "array")
+_OF_NESTED = (
+    "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "minProperties",
+    "maxProperties",
+)  # fmt: skip
+_USUAL = re.compile(r"[A-Za-z ,.:;()_-]*")
+_HAS_CHOICES = re.compile(r'"type"\s*:\s*\[|"(?:any|one|all)Of"|\\u')  # the last: any letter may be written so
+
+
+def chosen_out(text: str, value: Any) -> int:
+    """The most tokens that writing out all choices adds to JSON; `LARGEST` if it is that many or more, or cannot be
+    said soon, as for references in what is written more than once.
+
+    Args:
+        text: the JSON, as it came.
+        value: what it means.
+    """
+    try:
+        return min(LARGEST, _Spread().added(value, 0)) if _HAS_CHOICES.search(text) else 0
+    except (_TooMuch, RecursionError):
+        return LARGEST
+
+
+class _TooMuch(Exception):  # noqa: N818  named for what happened
+    pass
+
+
+class _Spread:
+    def __init__(self) -> None:
+        self._left = _MOST_TEXT
+
+    def added(self, value: Any, above: int, labels: int = 0) -> int:
+        """Tokens that are added to a value which stands that deep, and is given labels of so many tokens."""
+        if isinstance(value, list):
+            return sum(self.added(inner, above + 1) for inner in value)
+        if not isinstance(value, dict):
+            return 0
+        kinds = value.get("type")
+        kinds = kinds if isinstance(kinds, list) and len(kinds) > 1 else []
+        choices = [name for name in _CHOICES if isinstance(value.get(name), list)]
+        if kinds or choices:
+            own = filter(value.__contains__, _LABELS)
+            labels += sum(len(name) + _PER_ENTRY + self._tokens(value[name], above) for name in own)
+        found = (_PER_ENTRY + labels) * len(kinds)
+        inside = {}
+        for name, inner in value.items():
+            if name in choices:
+                inside[name] = sum(labels + self.added(entry, above + 2, labels) for entry in inner)
+            elif isinstance(inner, dict | list):
+                inside[name] = self.added(inner, above + 1)
+        found += sum(inside.values())
+        copies = sum(isinstance(kind, str) and kind.lower() in _NESTED for kind in kinds) - 1  # one is no more than was
+        for name in filter(value.__contains__, _OF_NESTED if copies > 0 else ()):
+            if any(_references(value[name])):
+                raise _TooMuch
+            found += copies * (self._tokens(value[name], above) + inside.get(name, 0) + len(name) + _PER_ENTRY)
+        if found >= LARGEST:
+            raise _TooMuch
+        return found
+
+    def _tokens(self, value: Any, above: int) -> int:
+        """The most tokens of a value where it is written once more."""
+        if isinstance(value, str) and _USUAL.fullmatch(value):  # which nobody writes in another way
+            self._left -= len(value)
+            return len(value) + 2
+        text = json.dumps(value, ensure_ascii=False)
+        self._left -= len(text)
+        if self._left < 0:
+            raise _TooMuch
+        return longest(text) + rewritten(text, value) + indentation(text, value, above + 2) + name_tokens(value)
+
+
+def _references(value: Any) -> Iterator[str]:
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            yield from (name for key in REFERENCES if isinstance(name := one.get(key), str))
+        left += one if isinstance(one, list) else one.values() if isinstance(one, dict) else ()
