@@ -56,7 +56,7 @@ class _Spread:
         """Tokens that are added to a value which stands that deep, and is given labels of so many tokens."""
         if isinstance(value, list):
             return sum(self.added(inner, above + 1) for inner in value)
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not any(isinstance(inner, dict | list) for inner in value.values()):
             return 0
         kinds = value.get("type")
         kinds = kinds if isinstance(kinds, list) and len(kinds) > 1 else []
