@@ -12,6 +12,7 @@ from billing_fixtures import ask
 
 from p2l_sdk.serve.gateway.charges import check_charges
 from p2l_sdk.serve.gateway.choices import LARGEST, chosen_out
+from p2l_sdk.serve.gateway.references import written_out
 from p2l_sdk.serve.gateway.request import BadRequest, ChatRequest
 
 OF_NESTED = ("properties", "required", "additionalProperties", "items", "minItems", "maxItems", "minProperties",
@@ -106,6 +107,17 @@ def test_what_grows_beyond_measure_is_refused(schema):
     check_charges(request, ("tools",))
 
 
+def test_labels_around_a_reference_go_into_the_choices_that_it_means():
+    """Proxies write references out first, and labels into all that came of them."""
+    label = "x" * 900
+    plain = {"description": label, "anyOf": [{"type": ["string"] * 100}]}
+    lists = {"A": {"type": ["string"] * 100}, "B": {"$ref": "#/$defs/A"}}
+    for name in lists:
+        schema = {"description": label, "anyOf": [{"$ref": f"#/$defs/{name}"}], "$defs": lists}
+        text = json.dumps(schema)
+        assert written_out(text, schema) + chosen_out(text, schema) >= growth(plain)[0] > 90_000
+
+
 def test_usual_schemas_grow_by_little():
     assert chosen_out("{}", {"type": "object", "properties": {"type": {"type": "string"}}}) == 0
     nullable = {"type": ["string", "null"], "description": "The name of the city."}
@@ -119,3 +131,37 @@ def test_usual_schemas_grow_by_little():
 def test_a_letter_that_is_written_as_an_escape_changes_nothing():
     text = json.dumps(CASES["an object many times"]).replace('"type"', '"t\\u0079pe"')
     assert chosen_out(text, json.loads(text)) == growth(CASES["an object many times"])[1]
+
+
+def label(levels: int) -> Any:
+    schema: Any = "x"
+    for _ in range(levels):
+        schema = {"title": schema, "anyOf": [{}]}
+    return schema
+
+
+def pointing(levels: int) -> Any:
+    schema: Any = [{"$ref": "#" + "/a" * 400 + "/b"} for _ in range(50)]
+    for _ in range(levels):
+        schema = {"a": schema}
+    return {"x": schema}
+
+
+SLOW: dict[str, dict[str, Any]] = {  # an hour or so each, if it were read in the square of its length
+    "spaces in Markdown": {"messages": [{"role": "user", "content": "](" + " " * 900_000}]},
+    "labels of labels": {f"f{i}": label(400) for i in range(25)},
+    "long pointers from deep places": {f"f{i}": pointing(800) for i in range(20)},
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_request_is_read_in_time_that_grows_with_its_length(name):
+    request = ChatRequest.parse(json.dumps(ask(**SLOW[name])).encode())
+    assert request.size.most >= 3000 or request.size.endless
+
+
+def test_a_name_that_stands_twice_among_many_is_found_at_once():
+    names = ",".join(f'"n{i}":1' for i in range(200_000))
+    body = json.dumps(ask()).removesuffix("}") + f', "a": {{{names},"n199999":2}}}}'
+    with pytest.raises(BadRequest, match="'n199999' twice"):
+        ChatRequest.parse(body.encode())

@@ -17,9 +17,9 @@ from p2l_sdk.serve.gateway.longest import indentation, longest, name_tokens, rew
 
 LARGEST = 300_000  # tokens that are added to a schema
 REFERENCES = ("$ref", "ref")  # the second is Google's
-_MOST_TEXT = 4_000_000  # characters that are looked at, some tenths of a second
+_MOST_TEXT = 100_000  # characters that are looked at, beside two for each of the field
 _PER_ENTRY = 16  # tokens of an entry that says its type alone
-_CHOICES = ("anyOf", "oneOf", "allOf")
+CHOICES = ("anyOf", "oneOf", "allOf")
 _LABELS = ("title", "description")
 _NESTED = ("object", "array")
 _OF_NESTED = (
@@ -30,27 +30,35 @@ _USUAL = re.compile(r"[A-Za-z ,.:;()_-]*")
 _HAS_CHOICES = re.compile(r'"type"\s*:\s*\[|"(?:any|one|all)Of"|\\u')  # the last: any letter may be written so
 
 
-def chosen_out(text: str, value: Any) -> int:
+def chosen_out(text: str, value: Any, labels: int = 0) -> int:
     """The most tokens that writing out all choices adds to JSON; `LARGEST` if it is that many or more, or cannot be
     said soon, as for references in what is written more than once.
 
     Args:
         text: the JSON, as it came.
         value: what it means.
+        labels: tokens of those that it is given, as an entry of choices.
     """
     try:
-        return min(LARGEST, _Spread().added(value, 0)) if _HAS_CHOICES.search(text) else 0
-    except (_TooMuch, RecursionError):
+        return min(LARGEST, Spread(len(text)).added(value, 0, labels)) if _HAS_CHOICES.search(text) else 0
+    except (TooMuchError, RecursionError):
         return LARGEST
 
 
-class _TooMuch(Exception):  # noqa: N818  named for what happened
-    pass
+class TooMuchError(Exception):
+    """It becomes too large, or cannot be said soon."""
 
 
-class _Spread:
-    def __init__(self) -> None:
-        self._left = _MOST_TEXT
+class Spread:
+    """What writing out choices adds to JSON of so many characters."""
+
+    def __init__(self, size: int) -> None:
+        self._left = _MOST_TEXT + 2 * size
+
+    def given(self, node: dict[str, Any], labels: int) -> int:
+        """The tokens of the labels that an object gives to each entry of its choices, with those that it is given; 0 if
+        it has no choices."""
+        return self._labels(node, 0, labels) if any(_entries(node, name) for name in CHOICES) else 0
 
     def added(self, value: Any, above: int, labels: int = 0) -> int:
         """Tokens that are added to a value which stands that deep, and is given labels of so many tokens."""
@@ -60,10 +68,9 @@ class _Spread:
             return 0
         kinds = value.get("type")
         kinds = kinds if isinstance(kinds, list) and len(kinds) > 1 else []
-        choices = [name for name in _CHOICES if isinstance(value.get(name), list)]
+        choices = [name for name in CHOICES if _entries(value, name)]
         if kinds or choices:
-            own = filter(value.__contains__, _LABELS)
-            labels += sum(len(name) + _PER_ENTRY + self._tokens(value[name], above) for name in own)
+            labels = self._labels(value, above, labels)
         found = (_PER_ENTRY + labels) * len(kinds)
         inside = {}
         for name, inner in value.items():
@@ -75,11 +82,16 @@ class _Spread:
         copies = sum(isinstance(kind, str) and kind.lower() in _NESTED for kind in kinds) - 1  # one is no more than was
         for name in filter(value.__contains__, _OF_NESTED if copies > 0 else ()):
             if any(_references(value[name])):
-                raise _TooMuch
+                raise TooMuchError
             found += copies * (self._tokens(value[name], above) + inside.get(name, 0) + len(name) + _PER_ENTRY)
         if found >= LARGEST:
-            raise _TooMuch
+            raise TooMuchError
         return found
+
+    def _labels(self, node: dict[str, Any], above: int, given: int) -> int:
+        """Tokens of an object's labels, and of those that it is given."""
+        own = filter(node.__contains__, _LABELS)
+        return given + sum(len(name) + _PER_ENTRY + self._tokens(node[name], above) for name in own)
 
     def _tokens(self, value: Any, above: int) -> int:
         """The most tokens of a value where it is written once more."""
@@ -89,7 +101,7 @@ class _Spread:
         text = json.dumps(value, ensure_ascii=False)
         self._left -= len(text)
         if self._left < 0:
-            raise _TooMuch
+            raise TooMuchError
         return longest(text) + rewritten(text, value) + indentation(text, value, above + 2) + name_tokens(value)
 
 
@@ -100,3 +112,8 @@ def _references(value: Any) -> Iterator[str]:
         if isinstance(one, dict):
             yield from (name for key in REFERENCES if isinstance(name := one.get(key), str))
         left += one if isinstance(one, list) else one.values() if isinstance(one, dict) else ()
+
+
+def _entries(node: dict[str, Any], name: str) -> list[Any]:
+    entries = node.get(name)
+    return entries if isinstance(entries, list) else []

@@ -61,7 +61,7 @@ _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://")
 _ENTITY = 33  # tokens, at most, of an escape for HTML
 _HEAD = 1024  # bytes, in which a PDF may begin
 # an image in Markdown, before whose address text of any length may stand in brackets; a file of the vendor's account
-_IN_TEXT = re.compile(r"\]\(\s*<?\s*[dD][aA][tT][aA]:|[fF][iI][lL][eE][iI][dD]://")
+_IN_TEXT = re.compile(r"\]\(\s*+(?:<\s*+)?[dD][aA][tT][aA]:|[fF][iI][lL][eE][iI][dD]://")
 _FTYP_IMAGES = (b"hei", b"hev", b"mif", b"msf", b"avi")  # brands of images in the container of MP4
 
 

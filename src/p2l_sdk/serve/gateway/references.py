@@ -13,10 +13,11 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from p2l_sdk.serve.gateway.choices import LARGEST, REFERENCES, chosen_out
+from p2l_sdk.serve.gateway.choices import CHOICES, LARGEST, REFERENCES, Spread, TooMuchError, chosen_out
 from p2l_sdk.serve.gateway.longest import depth, indentation, longest, rewritten
 
 _AT_LEAST = 16  # tokens for which each reference counts
+_CHARACTERS_PER_STEP = 20
 _MOST_STEPS = 100_000  # of the search, about a tenth of a second
 _DEFINITIONS = ("$defs", "definitions", "defs")
 _NAMED = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")  # whose names are no keywords
@@ -32,7 +33,7 @@ def written_out(text: str, value: Any) -> int:
         text: the JSON, as it came.
         value: what it means.
     """
-    return _Search().added(value) if "ref" in text or "\\u" in text else 0
+    return _Search(len(text)).added(value) if "ref" in text or "\\u" in text else 0
 
 
 def strange_keyword(text: str, value: Any, allow: Collection[str] = ()) -> str | None:
@@ -66,72 +67,79 @@ def _is_plain(name: str, value: Any) -> bool:
     return name in ("$schema", "$comment") or (name == "$ref" and _POINTER.fullmatch(value) is not None)
 
 
-class _TooMuch(Exception):  # noqa: N818  named for what happened
-    pass
-
-
 class _Search:
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self._steps = 0
-        self._texts: dict[int, tuple[str, int, int]] = {}  # of definitions: their JSON, how deep they are, their tokens
+        self._spread = Spread(size)
+        self._texts: dict[tuple[int, int], tuple[str, int, int]] = {}  # of definitions, with labels
 
     def added(self, value: Any) -> int:
         """Tokens that are added to a value."""
         tokens = 0
-        places: list[tuple[Any, _Around | None, frozenset[int], int]] = [(value, None, frozenset(), depth(value))]
+        places: list[tuple[Any, _Around | None, frozenset[int], int, int]] = [
+            (value, None, frozenset(), depth(value), 0)
+        ]
         try:
             while places:
-                whole, outer, within, above = places.pop()
-                for name, around in self._references(whole, outer):
+                whole, outer, within, above, given = places.pop()
+                for name, around, labels in self._references(whole, outer, given):
                     again = 0  # of what it stands in, it means one
                     for target, beside in self._targets(name, around):
-                        if id(target) not in self._texts:
-                            text = json.dumps(target, ensure_ascii=False)
-                            once = longest(text) + rewritten(text, target) + chosen_out(text, target)
-                            self._texts[id(target)] = text, depth(target), once
-                        text, levels, size = self._texts[id(target)]
+                        text, levels, size = self._text(target, labels)
                         grown = max(_AT_LEAST, size + indentation(text, target, above))
                         if id(target) in within or _around(target, around):
                             again = max(again, grown)
                             continue
                         tokens += grown
-                        places.append((target, beside, within | {id(target)}, above + levels))
+                        places.append((target, beside, within | {id(target)}, above + levels, labels))
                         if tokens >= LARGEST:
-                            raise _TooMuch
+                            raise TooMuchError
                     tokens += again
                     if tokens >= LARGEST:
-                        raise _TooMuch
-        except (_TooMuch, RecursionError):
+                        raise TooMuchError
+        except (TooMuchError, RecursionError):
             return LARGEST
         return tokens
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, number: int = 1) -> None:
+        self._steps += number
         if self._steps > _MOST_STEPS:
-            raise _TooMuch
+            raise TooMuchError
 
-    def _references(self, value: Any, around: _Around | None) -> Iterator[tuple[str, _Around]]:
-        """The references in a value, and the objects around each."""
-        left: list[tuple[Any, Any]] = [(value, around)]
+    def _text(self, target: Any, labels: int) -> tuple[str, int, int]:
+        """The JSON of a definition, how deep it is, and its tokens where it is given labels of so many tokens."""
+        if (id(target), labels) not in self._texts:
+            text = json.dumps(target, ensure_ascii=False)
+            self._step(len(text) // _CHARACTERS_PER_STEP)
+            once = longest(text) + rewritten(text, target) + chosen_out(text, target, labels)
+            self._texts[id(target), labels] = text, depth(target), once
+        return self._texts[id(target), labels]
+
+    def _references(self, value: Any, around: _Around | None, labels: int) -> Iterator[tuple[str, _Around, int]]:
+        """The references in a value, the objects around each, and the tokens of the labels that it is given."""
+        left: list[tuple[Any, Any, int]] = [(value, around, labels)]
         while left:
             self._step()
-            one, outer = left.pop()
+            one, outer, given = left.pop()
             if isinstance(one, list):
-                left += [(inner, outer) for inner in one]
+                left += [(inner, outer, 0) for inner in one]
             elif isinstance(one, dict):
                 outer = (one, outer)
-                yield from ((name, outer) for key in REFERENCES if isinstance(name := one.get(key), str))
-                left += [(inner, outer) for inner in one.values()]
+                yield from ((name, outer, given) for key in REFERENCES if isinstance(name := one.get(key), str))
+                each = self._spread.given(one, given)
+                for key, inner in one.items():
+                    chosen = each and key in CHOICES and isinstance(inner, list)
+                    left += [(entry, outer, each) for entry in inner] if chosen else [(inner, outer, 0)]
 
     def _targets(self, name: str, around: _Around) -> list[tuple[Any, _Around]]:
         """The definitions that a name may mean, with the objects around each."""
         parts = [part for part in name.lstrip("#").split("/") if part]
         names = [part.replace("~1", "/").replace("~0", "~") for part in parts]
-        last = {*names[-1:], *parts[-1:]}  # some take a name as it is written
+        last = {*names[-1:], *parts[-1:], name.rpartition("/")[2]}  # some take a name as it is written
         found = dict[int, tuple[Any, _Around]]()
         link: _Around | None = around
         while link is not None:
-            self._step()
+            self._step(1 + len(parts))
             one, outer = link
             held = [_at(one, names)]
             lists = [*(one.get(key) for key in _DEFINITIONS), _at(one, ["components", "schemas"])]

@@ -246,7 +246,11 @@ def _refuse(constant: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):  # which of them counts is different from upstream to upstream
-        raise Twice(next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i])))
+        left = set(found)
+        for name, _ in pairs:
+            if name not in left:
+                raise Twice(name)
+            left.remove(name)
     return found
 
 
