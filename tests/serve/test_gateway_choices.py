@@ -147,9 +147,16 @@ def pointing(levels: int) -> Any:
     return {"x": schema}
 
 
+def definitions(levels: int) -> Any:
+    held = {f"a{i}": {"x": [{"$ref": f"#/$defs/a{i + 1}"}] * 3} for i in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**held, f"a{levels}": {"type": "string"}}}
+
+
 SLOW: dict[str, dict[str, Any]] = {  # an hour or so each, if it were read in the square of its length
     "spaces in Markdown": {"messages": [{"role": "user", "content": "](" + " " * 900_000}]},
     "labels of labels": {f"f{i}": label(400) for i in range(25)},
+    "strange entries of a list": {"messages": [{"role": "assistant", "tool_calls": [{"a": 1}] * 40_000}]},
+    "definitions in many fields": {f"f{i}": definitions(10) for i in range(200)},
     "long pointers from deep places": {f"f{i}": pointing(800) for i in range(20)},
 }
 
@@ -158,6 +165,12 @@ SLOW: dict[str, dict[str, Any]] = {  # an hour or so each, if it were read in th
 def test_a_request_is_read_in_time_that_grows_with_its_length(name):
     request = ChatRequest.parse(json.dumps(ask(**SLOW[name])).encode())
     assert request.size.most >= 3000 or request.size.endless
+
+
+def test_fields_beside_one_that_is_too_large_count_as_too_large():
+    request = ChatRequest.parse(json.dumps(ask(tools=[definitions(10)], format={"type": "string"})).encode())
+    assert request.size.endless == ["tools"]
+    assert request.size.other >= 2 * LARGEST
 
 
 def test_a_name_that_stands_twice_among_many_is_found_at_once():

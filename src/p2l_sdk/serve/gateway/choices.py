@@ -17,7 +17,7 @@ from p2l_sdk.serve.gateway.longest import indentation, longest, name_tokens, rew
 
 LARGEST = 300_000  # tokens that are added to a schema
 REFERENCES = ("$ref", "ref")  # the second is Google's
-_MOST_TEXT = 100_000  # characters that are looked at, beside two for each of the field
+_MOST_TEXT = 20_000  # characters that are looked at, beside two for each of the field
 _PER_ENTRY = 16  # tokens of an entry that says its type alone
 CHOICES = ("anyOf", "oneOf", "allOf")
 _LABELS = ("title", "description")

@@ -200,9 +200,9 @@ class Contents:
             if value:
                 self._add(1 + _entries(value), sounds=int(name in SOUNDS))
         else:
-            for other in strangers(value, _MESSAGE[name]):
-                self._note(other or name)
-                self._add(max(1, _entries(value)))
+            others = list(strangers(value, _MESSAGE[name]))
+            self.strange += [(self._place, other or name) for other in others]
+            self._add(len(others) * max(1, _entries(value)) if others else 0)
             if name == "audio":  # an earlier answer, which the vendor has kept
                 self._add(1, sounds=1)
             elif name in _THOUGHT_OF:
