@@ -167,10 +167,13 @@ def test_a_request_is_read_in_time_that_grows_with_its_length(name):
     assert request.size.most >= 3000 or request.size.endless
 
 
-def test_fields_beside_one_that_is_too_large_count_as_too_large():
-    request = ChatRequest.parse(json.dumps(ask(tools=[definitions(10)], format={"type": "string"})).encode())
-    assert request.size.endless == ["tools"]
-    assert request.size.other >= 2 * LARGEST
+def test_what_may_be_looked_at_is_for_all_fields_of_a_request_together():
+    fields = {f"f{i}": definitions(5) for i in range(200)}  # some 400 references each, of which none is too large
+    text = json.dumps(fields["f0"])
+    assert written_out(text, fields["f0"]) < LARGEST
+    endless = ChatRequest.parse(json.dumps(ask(**fields)).encode()).size.endless
+    assert 0 < len(endless) < 200
+    assert endless == list(fields)[-len(endless) :]
 
 
 def test_a_name_that_stands_twice_among_many_is_found_at_once():

@@ -17,7 +17,7 @@ from p2l_sdk.serve.gateway.longest import indentation, longest, name_tokens, rew
 
 LARGEST = 300_000  # tokens that are added to a schema
 REFERENCES = ("$ref", "ref")  # the second is Google's
-_MOST_TEXT = 20_000  # characters that are looked at, beside two for each of the field
+_MOST_STEPS, _MOST_TEXT = 100_000, 20_000  # of one request: about a tenth of a second
 _PER_ENTRY = 16  # tokens of an entry that says its type alone
 CHOICES = ("anyOf", "oneOf", "allOf")
 _LABELS = ("title", "description")
@@ -30,30 +30,54 @@ _USUAL = re.compile(r"[A-Za-z ,.:;()_-]*")
 _HAS_CHOICES = re.compile(r'"type"\s*:\s*\[|"(?:any|one|all)Of"|\\u')  # the last: any letter may be written so
 
 
-def chosen_out(text: str, value: Any, labels: int = 0) -> int:
+class TooMuchError(Exception):
+    """It becomes too large, or cannot be said soon."""
+
+
+class Work:
+    """How much more may be looked at for a request, so that no number of its fields takes long.
+
+    Args:
+        size: characters of the request.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._steps, self._text = _MOST_STEPS, _MOST_TEXT + 2 * size
+
+    def step(self, number: int = 1) -> None:
+        """Look at so many objects and lists; `TooMuchError` if they are too many."""
+        self._steps -= number
+        if self._steps < 0:
+            raise TooMuchError
+
+    def read(self, characters: int) -> None:
+        """Look at so much text once more; `TooMuchError` if it is too much."""
+        self._text -= characters
+        if self._text < 0:
+            raise TooMuchError
+
+
+def chosen_out(text: str, value: Any, work: Work | None = None, labels: int = 0) -> int:
     """The most tokens that writing out all choices adds to JSON; `LARGEST` if it is that many or more, or cannot be
     said soon, as for references in what is written more than once.
 
     Args:
         text: the JSON, as it came.
         value: what it means.
+        work: what may be looked at; by default, as much as for a request of this field alone.
         labels: tokens of those that it is given, as an entry of choices.
     """
     try:
-        return min(LARGEST, Spread(len(text)).added(value, 0, labels)) if _HAS_CHOICES.search(text) else 0
+        return min(LARGEST, Spread(work or Work(len(text))).added(value, 0, labels)) if _HAS_CHOICES.search(text) else 0
     except (TooMuchError, RecursionError):
         return LARGEST
 
 
-class TooMuchError(Exception):
-    """It becomes too large, or cannot be said soon."""
-
-
 class Spread:
-    """What writing out choices adds to JSON of so many characters."""
+    """What writing out choices adds to JSON."""
 
-    def __init__(self, size: int) -> None:
-        self._left = _MOST_TEXT + 2 * size
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     def given(self, node: dict[str, Any], labels: int) -> int:
         """The tokens of the labels that an object gives to each entry of its choices, with those that it is given; 0 if
@@ -96,12 +120,10 @@ class Spread:
     def _tokens(self, value: Any, above: int) -> int:
         """The most tokens of a value where it is written once more."""
         if isinstance(value, str) and _USUAL.fullmatch(value):  # which nobody writes in another way
-            self._left -= len(value)
+            self._work.read(len(value))
             return len(value) + 2
         text = json.dumps(value, ensure_ascii=False)
-        self._left -= len(text)
-        if self._left < 0:
-            raise TooMuchError
+        self._work.read(len(text))
         return longest(text) + rewritten(text, value) + indentation(text, value, above + 2) + name_tokens(value)
 
 

@@ -13,27 +13,27 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from p2l_sdk.serve.gateway.choices import CHOICES, LARGEST, REFERENCES, Spread, TooMuchError, chosen_out
+from p2l_sdk.serve.gateway.choices import CHOICES, LARGEST, REFERENCES, Spread, TooMuchError, Work, chosen_out
 from p2l_sdk.serve.gateway.longest import depth, indentation, longest, rewritten
 
 _AT_LEAST = 16  # tokens for which each reference counts
 _CHARACTERS_PER_STEP = 20
-_MOST_STEPS = 100_000  # of the search, about a tenth of a second
 _DEFINITIONS = ("$defs", "definitions", "defs")
 _NAMED = (*_DEFINITIONS, "properties", "patternProperties", "dependentSchemas")  # whose names are no keywords
 _POINTER = re.compile(r"#(/[^/%\s]+)*")
 _Around = tuple[dict[str, Any], Any]  # an object, and the objects around it, as links of a chain
 
 
-def written_out(text: str, value: Any) -> int:
+def written_out(text: str, value: Any, work: Work | None = None) -> int:
     """The most tokens that writing out all references adds to JSON; `LARGEST` if it is that many or more, or cannot be
     said soon.
 
     Args:
         text: the JSON, as it came.
         value: what it means.
+        work: what may be looked at; by default, as much as for a request of this field alone.
     """
-    return _Search(len(text)).added(value) if "ref" in text or "\\u" in text else 0
+    return _Search(work or Work(len(text))).added(value) if "ref" in text or "\\u" in text else 0
 
 
 def strange_keyword(text: str, value: Any, allow: Collection[str] = ()) -> str | None:
@@ -68,9 +68,8 @@ def _is_plain(name: str, value: Any) -> bool:
 
 
 class _Search:
-    def __init__(self, size: int) -> None:
-        self._steps = 0
-        self._spread = Spread(size)
+    def __init__(self, work: Work) -> None:
+        self._work, self._spread = work, Spread(work)
         self._texts: dict[tuple[int, int], tuple[str, int, int]] = {}  # of definitions, with labels
 
     def added(self, value: Any) -> int:
@@ -101,25 +100,22 @@ class _Search:
             return LARGEST
         return tokens
 
-    def _step(self, number: int = 1) -> None:
-        self._steps += number
-        if self._steps > _MOST_STEPS:
-            raise TooMuchError
-
     def _text(self, target: Any, labels: int) -> tuple[str, int, int]:
         """The JSON of a definition, how deep it is, and its tokens where it is given labels of so many tokens."""
         if (id(target), labels) not in self._texts:
             text = json.dumps(target, ensure_ascii=False)
-            self._step(len(text) // _CHARACTERS_PER_STEP)
-            once = longest(text) + rewritten(text, target) + chosen_out(text, target, labels)
+            self._work.step(len(text) // _CHARACTERS_PER_STEP)
+            once = longest(text) + rewritten(text, target) + chosen_out(text, target, self._work, labels)
             self._texts[id(target), labels] = text, depth(target), once
-        return self._texts[id(target), labels]
+        found = self._texts[id(target), labels]
+        self._work.step(len(found[0]) // _CHARACTERS_PER_STEP)  # for its lines
+        return found
 
     def _references(self, value: Any, around: _Around | None, labels: int) -> Iterator[tuple[str, _Around, int]]:
         """The references in a value, the objects around each, and the tokens of the labels that it is given."""
         left: list[tuple[Any, Any, int]] = [(value, around, labels)]
         while left:
-            self._step()
+            self._work.step()
             one, outer, given = left.pop()
             if isinstance(one, list):
                 left += [(inner, outer, 0) for inner in one]
@@ -139,7 +135,7 @@ class _Search:
         found = dict[int, tuple[Any, _Around]]()
         link: _Around | None = around
         while link is not None:
-            self._step(1 + len(parts))
+            self._work.step(1 + len(parts))
             one, outer = link
             held = [_at(one, names)]
             lists = [*(one.get(key) for key in _DEFINITIONS), _at(one, ["components", "schemas"])]

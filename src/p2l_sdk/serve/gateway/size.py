@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from p2l_sdk.serve.gateway.choices import LARGEST, chosen_out
+from p2l_sdk.serve.gateway.choices import LARGEST, Work, chosen_out
 from p2l_sdk.serve.gateway.contents import Contents
 from p2l_sdk.serve.gateway.longest import indentation, joined, longest, name_tokens, rewritten
 from p2l_sdk.serve.gateway.references import written_out
@@ -83,11 +83,12 @@ class Size:
         documents = values.get("documents")
         other += _PER_DOCUMENT * len(documents) if isinstance(documents, list) else 0
         other += _PROMPT if any(values.get(name) for name in _PROMPTS) else 0
-        grown: dict[str, _Growth] = {}
-        for name, field in read.items():
-            if name != "messages" and field[0] != '"':
-                endless = any(growth.endless for growth in grown.values())  # one search is long enough
-                grown[name] = _Growth.of(field, values[name], name in _AS_TOOLS, search=not endless)
+        work = Work(sum(map(len, read.values())))
+        grown = {
+            name: _Growth.of(field, values[name], name in _AS_TOOLS, work)
+            for name, field in read.items()
+            if name != "messages" and field[0] != '"'
+        }
         other += sum(growth.tokens for growth in grown.values())
         other += names_again(values["messages"])
         again = prefaces(values["messages"])
@@ -99,8 +100,8 @@ class Size:
         kept = any(values.get(name) for name in _KEPT) or any(
             _may_mark(text) for text in read.values() if text[0] != '"'
         )
-        too_large = [name for name, growth in grown.items() if growth.endless]
-        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, too_large, again)
+        endless = [name for name, growth in grown.items() if growth.endless]
+        return cls(text, most, held.images, other, usual, held.audio, held.sounds, kept, held.strange, endless, again)
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ class _Growth:
     endless: bool
 
     @classmethod
-    def of(cls, text: str, value: Any, as_tool: bool, *, search: bool) -> _Growth:
-        referred, chosen = (written_out(text, value), chosen_out(text, value)) if search else (0, 0)
-        tokens = (referred + chosen if search else LARGEST) + (name_tokens(value) + joined(value) if as_tool else 0)
+    def of(cls, text: str, value: Any, as_tool: bool, work: Work) -> _Growth:
+        referred, chosen = written_out(text, value, work), chosen_out(text, value, work)
+        tokens = referred + chosen + (name_tokens(value) + joined(value) if as_tool else 0)
         try:
             return cls(tokens + indentation(text, value) + rewritten(text, value), max(referred, chosen) >= LARGEST)
         except RecursionError:
