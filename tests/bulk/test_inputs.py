@@ -170,6 +170,20 @@ def test_json_lines_by_another_name_are_no_texts(tmp_path):
     assert run(tmp_path / "own.txt", tmp_path / "out").n_scored == len(list(read_prompts(tmp_path / "own.txt"))) == 2
 
 
+@pytest.mark.parametrize("before", [0, 1, 9, 30])
+def test_a_quote_at_a_wrong_place_is_a_faulty_row_wherever_it_stands(tmp_path, before):
+    (tmp_path / "log.csv").write_text("prompt\n" + "hello\n" * before + '"bro"ken\nbye\n')
+    found = run(tmp_path / "log.csv", tmp_path / "out")
+    assert (found.n_scored, found.n_bad) == (before + 1, 1)
+    assert f"line {before + 2}: it is no row of CSV" in found.first_bad[0]
+
+
+def test_a_header_that_is_no_row_of_csv_is_refused(tmp_path):
+    (tmp_path / "log.csv").write_text('"pro"mpt\nhello\nbye\n')
+    with pytest.raises(TableError, match="line 1, at the header or above it, is no row of CSV"):
+        run(tmp_path / "log.csv", tmp_path / "out")
+
+
 @pytest.mark.parametrize(("name", "remedy"), [("a.parquet.gz", "unpack it; known"), ("a.csv.bz2", "unpack it, or")])
 def test_what_is_packed_in_a_way_that_is_not_read_is_to_be_unpacked(tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"packed")

@@ -128,7 +128,7 @@ def _boards(found: Summary) -> dict[str, Any]:
 def _print(found: Summary, output: str) -> None:
     went_on = f" ({found.resumed:,} of them before)" if found.resumed else ""
     files = f"{found.n_parts:,} file{'' if found.n_parts == 1 else 's'}"
-    say(f"{found.n_scored:,} prompts{went_on}, in {files} in {output}")
+    say(f"{found.n_scored:,} prompt{'' if found.n_scored == 1 else 's'}{went_on}, in {files} in {output}")
     if found.n_bad:
         say(f"p2l: left out: {found.n_bad:,} of {found.n_rows:,} rows, in bad-rows.jsonl:", err=True)
         for line in found.first_bad[:_TOLD]:

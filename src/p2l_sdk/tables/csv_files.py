@@ -52,11 +52,13 @@ def csv_rows(path: Path, places: Places, faults: dict[int, str] | None = None) -
         records = _Records(csv.reader(lines, delimiter=separator, strict=True), skipped)
         rows = without_titles(iter(records), path)
         try:
-            fields = next(rows, (0, None))[1]
+            records.lenient = faults is not None  # also of the rows that are looked at to find the header
+            begins, fields = next(rows, (0, None))
+            if (above := min(records.broken, default=begins + 1)) <= begins:
+                raise TableError(f"{str(path)!r}, line {above}, at the header or above it, {records.broken[above]}")
             if fields is None:
                 return
             header, n_fields = Header(fields, path), len(fields)
-            records.lenient = faults is not None
             ahead = 0  # lines ahead of the row
             for row, (at, fields) in enumerate(rows):
                 wrong = records.broken.pop(at, None)
