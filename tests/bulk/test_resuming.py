@@ -171,10 +171,11 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(tmp_path, lines, monke
     plain, out = parquet.write_table, tmp_path / "out"
 
     def full(table, where, **options):
-        if where.name.startswith(".part-00003.parquet"):
-            monkeypatch.undo()
-            where = "/dev/full"
-        plain(table, where, **options)
+        if not where.name.startswith(".part-00003.parquet"):
+            return plain(table, where, **options)
+        monkeypatch.undo()
+        with open("/dev/full", "wb") as file:  # by its name, pyarrow would remove it when it fails
+            return plain(table, file, **options)
 
     monkeypatch.setattr(parquet, "write_table", full)
     said = r"part-00003.parquet' cannot be written: .*No space left on device; the parts that are finished are kept"
